@@ -1,0 +1,1 @@
+"""Sections, cohorts, images and the readers that bring them in."""

@@ -1,0 +1,1 @@
+"""Scores of predictions: pure numpy functions with frozen cards."""

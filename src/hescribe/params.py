@@ -1,0 +1,61 @@
+"""Hyper-parameters are the fields of the component itself: there is no config class beside it.
+
+A component is a ``@dataclass(kw_only=True)`` that mixes in ``Params``. What it learns goes into
+attributes that end with an underscore, so that any fitted component can be saved and loaded
+without code of its own.
+"""
+
+import difflib
+from dataclasses import fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from hescribe.errors import InputError, NotFittedError
+
+
+class Params:
+    """Parameters in, parameters out, and the state a fit leaves behind."""
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the hyper-parameters, nested components included, ready for JSON."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}  # type: ignore[arg-type]
+
+    def with_params(self, **changes: object) -> Self:
+        """Return an unfitted copy with some hyper-parameters changed.
+
+        Raises
+        ------
+        InputError
+            If a parameter does not exist; the message offers the closest.
+        """
+        known = [f.name for f in fields(self) if f.init]  # type: ignore[arg-type]
+        for key in changes:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+                raise InputError(f"{type(self).__name__} has no parameter {key!r}; {hint}")
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def check_fitted(self) -> None:
+        """Raise ``NotFittedError`` unless ``fit`` has left something behind."""
+        if not self.get_fitted():
+            raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(cohort) first")
+
+    def get_fitted(self) -> dict[str, Any]:
+        """Return what ``fit`` learned, by attribute name."""
+        return {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+
+    def set_fitted(self, state: dict[str, Any]) -> Self:
+        """Put back what ``get_fitted`` returned, and return the component."""
+        for key, value in state.items():
+            setattr(self, key, value)
+        return self
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    if isinstance(value, Params):
+        return {"name": getattr(value, "name", type(value).__name__), **value.get_params()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""Predictors: expression of every spot from its histology."""

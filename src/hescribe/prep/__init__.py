@@ -1,0 +1,1 @@
+"""Preparation: fitted on train, applied to anything."""

@@ -1,0 +1,1 @@
+"""Contract tests that any component, ours or yours, must pass."""

@@ -1,0 +1,1 @@
+"""Training: the one loop, and the one rule for inner choices."""
