@@ -27,10 +27,12 @@ class Registry(Generic[T]):
     package
         Package whose modules are the components. Modules named ``base`` or with a leading
         underscore are not, and neither are sub-packages.
+    besides
+        Modules of that package that serve the components and are none themselves.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, *, besides: tuple[str, ...] = ()) -> None:
+        self.kind, self.package, self._no_components = kind, package, {"base", *besides}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._targets()))
@@ -66,7 +68,7 @@ class Registry(Generic[T]):
         own = {
             m.name: f"{self.package}.{m.name}"
             for m in pkgutil.iter_modules(root.__path__)
-            if not m.name.startswith("_") and m.name != "base" and not m.ispkg
+            if not (m.name.startswith("_") or m.name in self._no_components or m.ispkg)
         }
         third = {e.name: e.value for e in entry_points(group=self.package)}
         if clash := own.keys() & third.keys():
