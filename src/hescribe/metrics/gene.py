@@ -1,0 +1,116 @@
+"""Scores of expression: correlation and error, for each gene over spots or each spot over genes."""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from hescribe.errors import InputError
+from hescribe.metrics.base import CONSTANT, Metric, MetricContext, is_constant
+
+
+def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the Pearson correlation of matching columns, NaN where either is constant.
+
+    Parameters
+    ----------
+    a, b
+        Shape ``(n, n_columns)``.
+
+    Examples
+    --------
+    >>> y = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> correlate(y, 2 * y).tolist()
+    [1.0, nan]
+    """
+    undefined = is_constant(a) | is_constant(b)
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    r = (a * b).sum(axis=0) / np.where(undefined | (scale == 0), 1.0, scale)
+    return np.where(undefined, np.nan, np.clip(r, -1.0, 1.0))
+
+
+def remove_linear(values: np.ndarray, covariate: np.ndarray) -> np.ndarray:
+    """Return what a straight line on a covariate leaves of each column.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n_spots, n_columns)``.
+    covariate
+        Shape ``(n_spots,)``.
+
+    Returns
+    -------
+    Residuals, same shape; exactly 0 where the line explains a column up to rounding.
+    """
+    values, c = values - values.mean(axis=0), covariate - covariate.mean()
+    power = (c * c).sum()
+    if power == 0:
+        return values
+    rest = values - np.outer(c, (c @ values) / power)
+    return np.where(np.ptp(rest, axis=0) <= CONSTANT * np.ptp(values, axis=0), 0.0, rest)
+
+
+def _pearson(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
+    return correlate(y_true, y_pred)
+
+
+def _spearman(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
+    return correlate(rankdata(y_true, axis=0), rankdata(y_pred, axis=0))
+
+
+def _depth_partial(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext) -> np.ndarray:
+    if context.depth is None or len(context.depth) != len(y_true):
+        raise InputError("pearson_depth_partial needs the depth of every spot in its context")
+    log_depth = np.log(np.maximum(context.depth.astype(np.float64), 1.0))
+    return correlate(remove_linear(y_true, log_depth), remove_linear(y_pred, log_depth))
+
+
+def _r2(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
+    undefined = is_constant(y_true)
+    total = ((y_true - y_true.mean(axis=0)) ** 2).sum(axis=0)
+    r2 = 1 - ((y_true - y_pred) ** 2).sum(axis=0) / np.where(undefined, 1.0, total)
+    return np.where(undefined, np.nan, r2)
+
+
+def _mse(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
+    return ((y_true - y_pred) ** 2).mean(axis=0)
+
+
+def _mae(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
+    return np.abs(y_true - y_pred).mean(axis=0)
+
+
+def _by_spot(metric: Metric) -> Metric:
+    """Return the same score for each spot over its genes."""
+
+    def fn(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext) -> np.ndarray:
+        return metric.fn(y_true.T, y_pred.T, context)
+
+    return Metric(
+        name=f"{metric.name}_spot",
+        title=f"{metric.title}, each spot over genes",
+        fn=fn,
+        axis="spot",
+        higher_is_better=metric.higher_is_better,
+        bounds=metric.bounds,
+        scale_free=metric.scale_free,
+    )
+
+
+PEARSON = Metric(
+    name="pearson", title="Pearson", fn=_pearson, axis="gene", higher_is_better=True, bounds=(-1, 1),
+    scale_free=True, chance=0.0,
+)  # fmt: skip
+SPEARMAN = Metric(
+    name="spearman", title="Spearman", fn=_spearman, axis="gene", higher_is_better=True, bounds=(-1, 1),
+    scale_free=True, chance=0.0,
+)  # fmt: skip
+DEPTH_PARTIAL = Metric(
+    name="pearson_depth_partial", title="Pearson without depth", fn=_depth_partial, axis="gene",
+    higher_is_better=True, bounds=(-1, 1), scale_free=True, chance=0.0,
+)  # fmt: skip
+R2 = Metric(name="r2", title="R2", fn=_r2, axis="gene", higher_is_better=True, bounds=(-np.inf, 1), scale_free=False)
+MSE = Metric(name="mse", title="MSE", fn=_mse, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False)
+MAE = Metric(name="mae", title="MAE", fn=_mae, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False)
+PEARSON_SPOT, SPEARMAN_SPOT = _by_spot(PEARSON), _by_spot(SPEARMAN)
+R2_SPOT, MSE_SPOT, MAE_SPOT = _by_spot(R2), _by_spot(MSE), _by_spot(MAE)

@@ -1,0 +1,79 @@
+"""What the image predictors read of a section: features of the spot, and of the rings around it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.encode.base import encoders
+from hescribe.encode.features import embed_section
+from hescribe.errors import InputError
+from hescribe.prep.graph import rings
+
+Standardise = Literal["train", "section"]
+FLOOR = 1e-6  # a feature that varies less is constant; it must not be blown up
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpotInputs:
+    """Image features of a spot, alone or with its surroundings.
+
+    Parameters
+    ----------
+    encoder
+        Name of the image encoder.
+    fov_um
+        Sides of the patches; None takes those of the encoder's card.
+    n_rings
+        Rings of neighbours whose mean features are appended.
+    standardise
+        ``"train"``: by the train spots' mean and sd. ``"section"``: each section by its own image,
+        the test section too (transductive, but no expression is used).
+    """
+
+    encoder: str
+    fov_um: tuple[float, ...] | None
+    n_rings: int
+    standardise: Standardise
+
+    def __post_init__(self) -> None:
+        if self.standardise not in ("train", "section"):
+            raise InputError(f"standardise must be 'train' or 'section', got {self.standardise!r}")
+        if self.n_rings < 0:
+            raise InputError(f"n_rings must not be negative, got {self.n_rings}")
+
+    def read(self, section: Section) -> np.ndarray:
+        """Return the inputs of all spots, shape ``(n_spots, n_dims)``, unscaled or section-standardised."""
+        x = embed_section(section, self.encoder, fov_um=self.fov_um)
+        if self.standardise == "section":
+            x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), FLOOR)
+        return np.hstack([x, *(ring.astype(np.float32) @ x for ring in rings(section, self.n_rings))])
+
+    def read_kept(self, train: Cohort) -> np.ndarray:
+        """Return the inputs of the kept spots of all sections, shape ``(n_spots, n_dims)``."""
+        return np.concatenate([self.read(s)[s.kept] for s in train])
+
+    def view_um(self, train: Cohort) -> float:
+        """Return the width of the image that a prediction sees, in um."""
+        fov = self.fov_um or encoders.create(self.encoder).card.fov_um
+        pitch = max((s.card.pitch_um or 0.0) for s in train)
+        return max(fov) + 2 * self.n_rings * pitch
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and sd of each input on the train spots, shape ``(n_dims,)``."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> "Scale":
+        """Return the scale of ``x``, shape ``(n_spots, n_dims)``."""
+        return cls(x.mean(axis=0), np.maximum(x.std(axis=0), FLOOR))
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Return standardised inputs."""
+        return (x - self.mean) / self.sd

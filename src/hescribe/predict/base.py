@@ -1,0 +1,54 @@
+"""The predictor contract: expression of every spot from its histology."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from hescribe.cards import MethodCard
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Predicted expression of one section.
+
+    Parameters
+    ----------
+    mean
+        ln(1 + 1e4 * count / depth), shape ``(n_spots, n_genes)``.
+    genes
+        Names of the columns.
+    lower, upper
+        Ends of an interval, same shape as ``mean``; None if the method gives none.
+    ood
+        How unlike the training images each spot looks, 0 to 1, shape ``(n_spots,)``; None if the
+        method does not read the image.
+    """
+
+    mean: np.ndarray
+    genes: tuple[str, ...]
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    ood: np.ndarray | None = None
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything with ``fit`` and ``predict``; no base class is needed.
+
+    ``fit`` learns from the kept spots of the train sections (``layers["lognorm"]``); ``predict``
+    is given a blind section and returns every spot of it, whatever order the spots come in.
+    """
+
+    name: ClassVar[str]
+    card: ClassVar[MethodCard]
+
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self: ...
+
+    def predict(self, section: Section) -> Prediction: ...
+
+
+predictors: Registry[Predictor] = Registry("predictor", "hescribe.predict")

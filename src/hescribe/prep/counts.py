@@ -1,0 +1,67 @@
+"""Counts to depth-normalised log expression, spot by spot: nothing here is fitted."""
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from hescribe import keys
+from hescribe.data.section import Section
+from hescribe.errors import InputError
+
+TARGET_SUM = 1e4  # counts every spot is scaled to
+
+
+def log_normalise(counts: np.ndarray | sparse.csr_matrix, depth: np.ndarray, *, target_sum: float = TARGET_SUM):  # noqa: ANN201 - same type as counts
+    """Return ln(1 + target_sum * count / depth), sparse if the counts are.
+
+    Parameters
+    ----------
+    counts
+        Shape ``(n_spots, n_genes)``.
+    depth
+        Counts of each spot over all measured genes, shape ``(n_spots,)``; never below the spot's
+        sum over the panel.
+
+    Raises
+    ------
+    InputError
+        If a spot has more counts than its depth: the table is transposed, or the depth is another table's.
+
+    Examples
+    --------
+    >>> log_normalise(np.array([[1.0, 0.0]]), np.array([1e4])).round(3).tolist()
+    [[0.693, 0.0]]
+    """
+    depth = np.asarray(depth, dtype=np.float64)
+    if counts.shape[0] != len(depth):
+        raise InputError(
+            f"counts have {counts.shape[0]} rows and depth has {len(depth)}: rows are spots, the table may be transposed"
+        )
+    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    if (over := total > depth * (1 + 1e-6) + 1e-6).any():
+        spot = int(np.argmax(over))
+        raise InputError(
+            f"spot {spot} has {total[spot]:g} counts on the panel but a depth of {depth[spot]:g}: "
+            "the table may be transposed, or the depth belongs to another table"
+        )
+    factor = target_sum / np.maximum(depth, 1.0)
+    if sparse.issparse(counts):
+        scaled = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
+        scaled.data = np.log1p(scaled.data * np.repeat(factor, np.diff(scaled.indptr))).astype(np.float32)
+        return scaled
+    return np.log1p(np.asarray(counts) * factor[:, None]).astype(np.float32)
+
+
+def with_lognorm(section: Section) -> Section:
+    """Return the section with ``layers["lognorm"]`` beside its counts."""
+    old = section.table
+    layers = {**dict(old.layers), keys.LOGNORM: log_normalise(old.layers[keys.COUNTS], section.depth)}
+    return section.with_table(AnnData(obs=old.obs.copy(), var=old.var.copy(), obsm=dict(old.obsm), layers=layers))
+
+
+def keep_deep_spots(section: Section, min_counts: int) -> Section:
+    """Return the section whose target spots have at least ``min_counts`` counts.
+
+    The others stay in the table: their image serves as context for their neighbours.
+    """
+    return section.with_kept(section.depth >= min_counts)

@@ -1,0 +1,93 @@
+"""Neighbours on the spot grid: rings around a spot, and the graph of touching spots."""
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from hescribe import keys
+from hescribe.data.section import Section
+
+
+def rings(section: Section, n_rings: int) -> list[sparse.csr_matrix]:
+    """Return one averaging matrix for each ring of neighbours.
+
+    Ring k of a square array holds the up to 8 k spots at Chebyshev distance k; of a hexagonal
+    array the up to 6 k spots at hexagonal distance k; without an array, the spots at k pitches.
+
+    Parameters
+    ----------
+    section
+        Its spots, those that are no targets included.
+    n_rings
+        Rings beyond the spot itself.
+
+    Returns
+    -------
+    ``n_rings`` matrices of shape ``(n_spots, n_spots)`` whose rows sum to 1. Where a ring is
+    empty the spot stands for it.
+    """
+    i, j, distance = _pairs(section, n_rings)
+    n = section.n_spots
+    out = []
+    for k in range(1, n_rings + 1):
+        at = distance == k
+        ring = sparse.csr_matrix((np.ones(at.sum()), (i[at], j[at])), shape=(n, n))
+        count = np.diff(ring.indptr)
+        ring = ring + sparse.diags((count == 0).astype(float), format="csr")
+        out.append(sparse.diags(1.0 / np.maximum(count, 1)) @ ring)
+    return out
+
+
+def spot_graph(section: Section, *, kept_only: bool = False) -> sparse.csr_matrix:
+    """Return the row-normalised graph of touching spots (the first ring), without self-loops.
+
+    Parameters
+    ----------
+    section
+        Spots without a neighbour have an empty row.
+    kept_only
+        Restrict rows and columns to the kept spots.
+    """
+    i, j, _ = _pairs(section, 1)
+    n = section.n_spots
+    graph = sparse.csr_matrix((np.ones(len(i)), (i, j)), shape=(n, n))
+    if kept_only:
+        graph = graph[section.kept][:, section.kept]
+    return sparse.csr_matrix(sparse.diags(1.0 / np.maximum(np.diff(graph.indptr), 1)) @ graph)
+
+
+def _pairs(section: Section, n_rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return both directions of all pairs within ``n_rings``, and the ring of each."""
+    points, p = _grid_points(section)
+    pairs = cKDTree(points).query_pairs(n_rings + 0.49, p=p, output_type="ndarray")
+    distance = np.rint(np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], ord=p, axis=1)).astype(int)
+    distance = np.maximum(distance, 1)  # printed spots sit a little off their place
+    return (
+        np.concatenate([pairs[:, 0], pairs[:, 1]]),
+        np.concatenate([pairs[:, 1], pairs[:, 0]]),
+        np.concatenate([distance, distance]),
+    )
+
+
+def _grid_points(section: Section) -> tuple[np.ndarray, float]:
+    """Return points whose p-norm distance is the number of rings between two spots, and p."""
+    grid = section.card.technology.grid
+    if grid is None or keys.ARRAY_ROW not in section.table.obs:
+        xy = section.xy_um
+        return xy / (section.card.pitch_um or _nearest(xy)), 2
+    row = section.table.obs[keys.ARRAY_ROW].to_numpy(dtype=float)
+    col = section.table.obs[keys.ARRAY_COL].to_numpy(dtype=float)
+    if grid == "checker":
+        return np.column_stack([row + col, row - col]) / 2, np.inf
+    if grid == "hex":  # cube coordinates: the largest of three differences is the hexagonal distance
+        q = (col - row) / 2
+        return np.column_stack([q, row, q + row]), np.inf
+    return np.column_stack([row, col]), np.inf
+
+
+def _nearest(xy: np.ndarray) -> float:
+    """Return the median distance to the nearest other spot, 1 for a lone spot."""
+    if len(xy) < 2:
+        return 1.0
+    distance, _ = cKDTree(xy).query(xy, k=2)
+    return float(np.median(distance[:, 1])) or 1.0

@@ -1,0 +1,57 @@
+"""The one rule by which alpha, k, epochs and the like are chosen: inner folds of the train cohort."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from hescribe import keys
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.errors import InputError
+from hescribe.metrics.base import summarise
+from hescribe.metrics.gene import PEARSON
+from hescribe.metrics.stats import donor_mean
+from hescribe.prep.split import inner_folds
+
+T = TypeVar("T")
+
+# Fits every candidate on a cohort and returns a function that predicts a section with each of them
+# in turn: arrays of shape (n_spots, n_genes).
+FitPath = Callable[[Cohort], Callable[[Section], Iterator[np.ndarray]]]
+
+
+def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> np.ndarray:
+    """Return the score of every candidate on the inner folds, shape ``(n_candidates,)``.
+
+    The score is the Pearson correlation per gene and section, averaged over genes, sections and
+    donors; a prediction without any defined gene scores 0.
+
+    Raises
+    ------
+    InputError
+        If no inner fold has spots on both sides.
+    """
+    by_candidate: dict[int, list[tuple[str, float]]] = {}
+    for inner, outer in inner_folds(train, view_um=view_um):
+        if not any(s.kept.any() for s in inner):
+            continue
+        predict = fit_path(inner)
+        for section in outer:
+            if section.kept.sum() < 2:
+                continue
+            y_true = section.layer(keys.LOGNORM)
+            for i, y_pred in enumerate(predict(section)):
+                r = summarise(PEARSON(y_true, y_pred[section.kept]))
+                by_candidate.setdefault(i, []).append((section.donor, r.value if r.n_defined else 0.0))
+    if not by_candidate:
+        raise InputError("the train cohort is too small to choose parameters on: no inner fold has spots on both sides")
+    return np.array([donor_mean(by_candidate[i]).value for i in sorted(by_candidate)])
+
+
+def choose(train: Cohort, candidates: Sequence[T], fit_path: FitPath, *, view_um: float = 0.0) -> T:
+    """Return the candidate with the best inner score; the first one of equals.
+
+    Put the simplest candidate first.
+    """
+    return candidates[int(np.argmax(inner_scores(train, fit_path, view_um=view_um)))]

@@ -1,0 +1,86 @@
+"""The one training loop. A deep method brings its network and its loss, nothing else.
+
+A plain PyTorch loop on one device: importing Lightning costs eight seconds on a laptop, longer
+than these trainings take; the loop that spreads over devices will live in this file too.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hescribe.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    batch_size
+        Pairs in a step.
+    lr, weight_decay
+        Of AdamW.
+    seed
+        Of the order of the batches and of dropout.
+    """
+
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+
+
+def train_network(
+    network: nn.Module,
+    loss: Callable[..., Tensor],
+    data: tuple[Tensor, ...],
+    recipe: Recipe,
+    *,
+    snapshots: tuple[int, ...],
+) -> list[dict[str, Tensor]]:
+    """Train a network and return its weights after chosen epochs.
+
+    Parameters
+    ----------
+    network
+        Trained in place on the GPU if there is one; left in evaluation mode.
+    loss
+        ``loss(*batch) -> scalar``.
+    data
+        Tensors of equal length, one row a pair.
+    recipe
+        Batch size, step size, seed.
+    snapshots
+        Ascending numbers of epochs; training ends after the last.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; the message names the epoch and the step.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    tensors = tuple(t.to(device) for t in data)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    order = torch.Generator().manual_seed(recipe.seed)
+    out = []
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        for epoch in range(1, snapshots[-1] + 1):
+            network.train()
+            for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
+                value = loss(*(t[rows] for t in tensors))
+                if not math.isfinite(value.item()):
+                    raise TrainingError(f"the loss is {value.item()} at epoch {epoch}, step {step}; lower lr ({recipe.lr})")
+                optimiser.zero_grad(set_to_none=True)
+                value.backward()
+                optimiser.step()
+            if epoch in snapshots:
+                out.append(copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()}))
+    network.eval()
+    return out
