@@ -79,3 +79,36 @@ def to_um(px: float | np.ndarray, mpp: float) -> float | np.ndarray:
     112.0
     """
     return px * mpp
+
+
+def patch_mpp(fov_um: float, px: int) -> float:
+    """Return the pixel size at which a field of view fills ``px`` pixels.
+
+    Examples
+    --------
+    >>> patch_mpp(112.0, 224)
+    0.5
+    """
+    return fov_um / px
+
+
+def mpp_from_pitch(pitch_um: float, pitch_px: float) -> float:
+    """Return um per pixel for the distance of neighbouring spots in um and in pixels.
+
+    Examples
+    --------
+    >>> mpp_from_pitch(200.0, 400.0)
+    0.5
+    """
+    return pitch_um / pitch_px
+
+
+def reduce_mpp(mpp: float, downsample: float) -> float:
+    """Return um per pixel of an image made ``downsample`` times smaller.
+
+    Examples
+    --------
+    >>> reduce_mpp(0.25, 4.0)
+    1.0
+    """
+    return mpp * downsample

@@ -1,0 +1,57 @@
+"""What an image encoder is, where they are registered, and the check of their input."""
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from hescribe.cards import EncoderCard
+from hescribe.errors import InputError
+from hescribe.registry import Registry
+
+
+class ImageEncoder(Protocol):
+    """Turns patches into vectors. A registered encoder is a keyword-only dataclass with ``Params``."""
+
+    name: ClassVar[str]
+
+    @property
+    def card(self) -> EncoderCard: ...
+
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        """Return one vector per patch; normalising the pixels is the encoder's own business.
+
+        Parameters
+        ----------
+        patches
+            Shape ``(n, card.px, card.px, 3)`` uint8.
+
+        Returns
+        -------
+        Shape ``(n, card.n_dims)`` float32.
+
+        Raises
+        ------
+        InputError
+            If the patches have another type or shape.
+        """
+        ...
+
+    def get_params(self) -> dict[str, Any]: ...
+
+
+encoders: Registry[ImageEncoder] = Registry("encoder", "hescribe.encode", besides=("features", "accelerate"))
+
+
+def check_patches(patches: np.ndarray, card: EncoderCard) -> np.ndarray:
+    """Return the patches if they are what the encoder reads.
+
+    Raises
+    ------
+    InputError
+        If they are not uint8 of shape ``(n, card.px, card.px, 3)``.
+    """
+    shape = (card.px, card.px, 3)
+    if getattr(patches, "dtype", None) != np.uint8 or patches.shape[1:] != shape:
+        got = f"{getattr(patches, 'dtype', type(patches).__name__)} {getattr(patches, 'shape', '')}".strip()
+        raise InputError(f"encoder {card.name} reads uint8 patches of shape (n, {card.px}, {card.px}, 3), got {got}")
+    return patches

@@ -1,0 +1,179 @@
+"""Embed the patches of a section, and remember the result on disk and in memory."""
+
+import hashlib
+import json
+import math
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+
+from hescribe import settings
+from hescribe._support import write_whole
+from hescribe.data.section import Section
+from hescribe.encode import accelerate
+from hescribe.encode.base import ImageEncoder, encoders
+from hescribe.errors import InputError
+from hescribe.prep.patches import CHUNK, iter_patches
+from hescribe.progress import track
+
+T = TypeVar("T")
+FORMAT = 1  # of the cache; raise it when the cutting of patches changes
+MEMORY_BYTES = 1_000_000_000
+
+
+class Memory:
+    """The last arrays used, up to a total size."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes, self._arrays, self._lock = limit_bytes, OrderedDict[str, np.ndarray](), Lock()
+
+    def get(self, key: str) -> np.ndarray | None:
+        """Return an array and mark it as used, or None."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+            return self._arrays.get(key)
+
+    def add(self, key: str, array: np.ndarray) -> None:
+        """Keep an array; the least recently used ones make room."""
+        with self._lock:
+            self._arrays[key] = array
+            while sum(a.nbytes for a in self._arrays.values()) > self.limit_bytes:
+                self._arrays.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._arrays.clear()
+
+
+memory = Memory(MEMORY_BYTES)
+
+
+def embed_section(
+    section: Section,
+    encoder: str | ImageEncoder = "efficientnet_lite0",
+    *,
+    fov_um: tuple[float, ...] | None = None,
+    cache: Path | None = None,
+) -> np.ndarray:
+    """Return the image embedding of every spot, kept or not.
+
+    Parameters
+    ----------
+    section
+        A section with an image.
+    encoder
+        A registered name, or an encoder.
+    fov_um
+        Sides of the patches in um; the embeddings are concatenated. The encoder's own by default.
+    cache
+        Folder of remembered features; below ``settings.cache_dir()`` by default.
+
+    Returns
+    -------
+    Shape ``(n_spots, len(fov_um) * n_dims)`` float32, not writable: the same array is handed out again.
+
+    Raises
+    ------
+    InputError
+        If the section has no image.
+    DataAccessError
+        If the image cannot be read or the cache cannot be written.
+    """
+    if section.image is None:
+        raise InputError(f"section {section.id} has no image to embed; leave it out or import it with one")
+    if isinstance(encoder, str):
+        encoder = encoders.create(encoder)
+    folder = settings.cache_dir() / "features" if cache is None else Path(cache)
+    sides = encoder.card.fov_um if fov_um is None else fov_um
+    if not sides:
+        raise InputError("fov_um is empty; give the side of at least one patch in um, for example (112.0,)")
+    parts = [_embed_one(section, encoder, float(side), folder) for side in sides]
+    return parts[0] if len(parts) == 1 else _frozen(np.hstack(parts))
+
+
+def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: Path) -> np.ndarray:
+    facts = _facts(section, encoder, fov_um)
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    where = folder / encoder.name / f"{key}.npy"
+    found = memory.get(str(where))
+    if found is None:
+        shape = (section.n_spots, encoder.card.n_dims)
+        found = _read(where, shape)
+        if found is None:
+            _write(where, section, encoder, fov_um, facts)
+            found = np.load(where, allow_pickle=False)
+        memory.add(str(where), _frozen(found))
+    return found
+
+
+def _facts(section: Section, encoder: ImageEncoder, fov_um: float) -> dict[str, object]:
+    """Return everything the features depend on, ready for JSON."""
+    assert section.image is not None
+    xy = np.ascontiguousarray(section.xy_um)
+    return {
+        "format": FORMAT,
+        "encoder": asdict(encoder.card),
+        "params": encoder.get_params(),
+        "fov_um": fov_um,
+        "image": section.image.fingerprint,
+        "mpp": section.image.mpp,
+        "xy_um": hashlib.sha256(xy.tobytes()).hexdigest(),
+        "n_spots": len(xy),
+    }
+
+
+def _read(where: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Return remembered features, or None if there are none or they are damaged."""
+    try:
+        note = json.loads(where.with_suffix(".json").read_text())
+        features = np.load(where, allow_pickle=False)
+        whole = (
+            features.shape == shape and features.dtype == np.float32 and zlib.crc32(features.tobytes()) == note["crc32"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return features if whole else None
+
+
+def _write(where: Path, section: Section, encoder: ImageEncoder, fov_um: float, facts: dict[str, object]) -> None:
+    """Embed chunk by chunk straight into the file, so that memory does not grow with the section."""
+    shape, crc32 = (section.n_spots, encoder.card.n_dims), 0
+    patches = iter_patches(section, fov_um, encoder.card.px)
+    with write_whole(where) as tmp, tmp.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for chunk in track(ahead(patches), f"embedding {section.id}", math.ceil(shape[0] / CHUNK)):
+            rows = encoder.encode(chunk).astype("<f4", copy=False).tobytes()
+            crc32 = zlib.crc32(rows, crc32)
+            out.write(rows)
+    with write_whole(where.with_suffix(".json")) as tmp:
+        tmp.write_text(json.dumps({"crc32": crc32, "backend": accelerate.backend(encoder), **facts}))
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items while a thread prepares the next one.
+
+    Examples
+    --------
+    >>> list(ahead(iter("ab")))
+    ['a', 'b']
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
