@@ -1,0 +1,94 @@
+"""Fit a model on a whole cohort, and predict sections or bare images with it."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from hescribe import keys
+from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs
+from hescribe.bench.model_folder import FittedModel, ModelInfo
+from hescribe.bench.protocols import Protocol
+from hescribe.bench.runner import run_cell
+from hescribe.bench.scores import score_table
+from hescribe.bench.task import PredictionTask, on_panel
+from hescribe.bench.trust import trust_table
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.encode.base import encoders
+from hescribe.predict.base import Predictor
+from hescribe.progress import track
+
+
+def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> FittedModel:
+    """Fit a predictor on all donors, with cross-validated score and trust class per gene.
+
+    The panel is chosen on the whole cohort. The scores come from fits that never saw the donor
+    they are tested on; with a single donor there are none, and every gene is ``untested``.
+
+    Parameters
+    ----------
+    predictor
+        Unfitted.
+    cohort
+        Sections without an image are left out.
+    protocol
+        Fixes spots and gene choice.
+    """
+    task = PredictionTask(cohort, protocol)
+    train = task.prepared
+    genes = task.choose_genes(train)
+    train = on_panel(train, genes)
+    score, trust = _cross_validate(task, predictor, genes)
+    fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
+    encoder = getattr(predictor, "encoder", None)
+    info = ModelInfo(
+        method=predictor.name, params=predictor.get_params(), genes=genes,  # type: ignore[attr-defined]
+        encoder=asdict(encoders.create(encoder).card) if isinstance(encoder, str) else None,
+        cohort=cohort.card.id, synthetic=cohort.card.synthetic, licence=cohort.card.licence,
+        citation=cohort.card.citation, donors=train.donors, organs=tuple(sorted({s.card.organ for s in train})),
+        n_sections=len(train), n_spots=int(sum(s.kept.sum() for s in train)), data_hash=task.data_hash,
+        pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
+        scores=trust.round(4).to_dict("index"), score=score,
+    )  # fmt: skip
+    return FittedModel(fitted, info)
+
+
+def predict_table(model: FittedModel, section: Section) -> AnnData:
+    """Return the predicted table of a section, whatever else its table holds.
+
+    Returns
+    -------
+    ``layers["predicted"]``: ln(1 + 1e4 * count / depth), spots by genes; ``obs["ood"]``: how unlike
+    the training images a spot looks, 0 to 1; ``var["trust"]`` and the cross-validated scores.
+    """
+    blind = section.blind()
+    prediction = model.predictor.predict(blind)
+    obs = blind.table.obs.copy()
+    obs[keys.OOD] = np.nan if prediction.ood is None else prediction.ood
+    var = pd.DataFrame.from_dict(model.info.scores, orient="index").reindex(list(prediction.genes))
+    var[keys.TRUST] = var[keys.TRUST].fillna("untested") if keys.TRUST in var else "untested"
+    table = AnnData(obs=obs, var=var, obsm=dict(blind.table.obsm))
+    table.layers[keys.PREDICTED] = prediction.mean.astype(np.float32)
+    table.uns["hescribe"] = {
+        "section": section.id, "model": model.info.method, "trained_on": model.info.cohort,
+        "unit": "ln(1 + 1e4 * count / depth)", "version": model.info.version,
+    }  # fmt: skip
+    return table
+
+
+def _cross_validate(
+    task: PredictionTask, predictor: Predictor, genes: tuple[str, ...]
+) -> tuple[float | None, pd.DataFrame]:
+    """Return the mean score over held-out donors, and the trust table."""
+    if len(task.prepared.donors) < 2:
+        return None, pd.DataFrame({keys.TRUST: "untested"}, index=list(genes))
+    rows = []
+    for fold in track(list(task.folds(panel=genes)), "scoring on held-out donors"):
+        rows += run_cell(task, fold, predictor, 0, name="model").rows
+        for seed in range(N_SHUFFLES):
+            rows += run_cell(task, fold, ShuffledPairs(seed=seed), seed).rows
+    table = pd.DataFrame([asdict(r) for r in rows])
+    mean = next(s for s in score_table(table) if s.model == "model" and s.metric == "pearson")
+    return mean.value, trust_table(table, "model").reindex(list(genes))

@@ -1,0 +1,166 @@
+"""A fitted model on disk: ``model.json`` for people and programs, ``weights.safetensors`` for arrays."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hescribe import __version__
+from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.predict.base import Predictor, predictors
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a fitted model says of itself.
+
+    Parameters
+    ----------
+    method, params
+        Registry name and hyper-parameters.
+    genes
+        Panel, in the order of the predicted columns.
+    encoder
+        Card of the image encoder; None if the method reads no image.
+    cohort, synthetic, licence, citation
+        Of the training data.
+    donors, n_sections, n_spots, data_hash
+        What it was trained on.
+    organs
+        Of the training sections.
+    pitch_um
+        Distance of the training spots: the grid that a bare image is predicted on.
+    protocol
+        Under which the scores were taken.
+    scores
+        For each gene: score, ceiling, trust class; empty with a single donor.
+    score
+        Mean cross-validated correlation over donors; None with a single donor.
+    version
+        Of the package.
+    """
+
+    method: str
+    params: dict[str, Any]
+    genes: tuple[str, ...]
+    encoder: dict[str, Any] | None
+    cohort: str
+    synthetic: bool
+    licence: str
+    citation: str
+    donors: tuple[str, ...]
+    organs: tuple[str, ...]
+    n_sections: int
+    n_spots: int
+    data_hash: str
+    pitch_um: float
+    protocol: str
+    scores: dict[str, dict[str, Any]]
+    score: float | None
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A predictor that is ready to predict, and its info."""
+
+    predictor: Predictor
+    info: ModelInfo
+
+
+def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> None:
+    """Write a model folder, whole or not at all.
+
+    Raises
+    ------
+    DataAccessError
+        If the folder exists and is not to be overwritten, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise DataAccessError(f"{path} exists; choose another name or remove it")
+    arrays, plain = _split(model.predictor.get_fitted())  # type: ignore[attr-defined]
+    content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            save_file(arrays, tmp / "weights.safetensors")
+            (tmp / "model.json").write_text(json.dumps(content, indent=1))
+            if path.exists():
+                shutil.rmtree(path)
+            tmp.chmod(0o755)
+            tmp.rename(path)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise DataAccessError(f"{path} cannot be written: {error}") from error
+
+
+def read_model(path: Path) -> FittedModel:
+    """Return the model of a folder.
+
+    Raises
+    ------
+    DataAccessError
+        If there is no model at ``path``.
+    FormatError
+        If a file is damaged, or of another version of the format.
+    """
+    try:
+        content = json.loads((path / "model.json").read_text())
+        arrays = load_file(path / "weights.safetensors")
+    except FileNotFoundError as error:
+        raise DataAccessError(f"{path} is no model folder: {Path(error.filename).name} is missing") from error
+    except (ValueError, SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
+    if not isinstance(content, dict) or content.pop("schema_version", None) != SCHEMA_VERSION:
+        raise FormatError(f"{path}/model.json is not of format version {SCHEMA_VERSION}; fit the model again")
+    fitted = content.pop("fitted", None)
+    known = {f.name for f in fields(ModelInfo)}
+    if fitted is None or known != content.keys():
+        wrong = ", ".join(sorted(known ^ content.keys()) or ["fitted"])
+        raise FormatError(f"{path}/model.json has missing or unknown entries ({wrong}); fit the model again")
+    for key in ("genes", "donors", "organs"):
+        content[key] = tuple(content[key])
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in content["params"].items()}
+    predictor = predictors.create(content["method"], **params)
+    predictor.set_fitted(_join(arrays, fitted))  # type: ignore[attr-defined]
+    info = ModelInfo(**content)
+    if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
+        raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
+    return FittedModel(predictor, info)
+
+
+def _split(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of a fitted state, by dotted name, and what is plain JSON."""
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, Any] = {}
+    for name, value in fitted.items():
+        if isinstance(value, np.ndarray):
+            arrays[name] = np.ascontiguousarray(value)
+        elif isinstance(value, dict):
+            arrays |= {f"{name}/{k}": np.ascontiguousarray(v) for k, v in value.items()}
+        elif isinstance(value, str | int | float | tuple):
+            plain[name] = value
+        else:
+            raise InputError(f"fitted attribute {name} is a {type(value).__name__}; only arrays and plain values are saved")
+    return arrays, plain
+
+
+def _join(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> dict[str, Any]:
+    fitted = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    for name, value in arrays.items():
+        attribute, _, key = name.partition("/")
+        if key:
+            fitted.setdefault(attribute, {})[key] = value
+        else:
+            fitted[attribute] = value
+    return fitted

@@ -1,0 +1,196 @@
+"""Run models on the folds of a task into flat rows; a cell that is done is not run again."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hescribe import __version__, keys
+from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
+from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
+from hescribe.bench.task import Fold, PredictionTask
+from hescribe.data.section import Section
+from hescribe.errors import InputError
+from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
+from hescribe.predict.base import Prediction
+from hescribe.progress import track
+
+PER_GENE = ("pearson", "pearson_depth_partial")  # metrics whose every gene gets a row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one fold with one seed: the unit of work and of caching."""
+
+    key: str
+    fold: Fold
+    name: str
+    model: Any
+    seed: int
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """Rows of a cell, and the predictions they were computed from, by section id."""
+
+    rows: list[Row]
+    predictions: dict[str, np.ndarray]
+
+
+def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Cell]:
+    """Return every cell of a study: folds by models by seeds.
+
+    A model without a seed runs once; shuffled pairs run ten times, for their spread is the point.
+    """
+    created = [(name, create_model(name)) for name in models]
+    cells = []
+    for fold in task.folds():
+        for name, model in created:
+            for seed in _seeds(model, seeds):
+                seeded = model.with_params(seed=seed) if _has_seed(model) else model.with_params()
+                cells.append(Cell(_key(task, fold, name, seeded), fold, name, seeded, seed))
+    return cells
+
+
+def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: str | None = None) -> CellResult:
+    """Fit a model on the fold's train cohort and score it on every test section.
+
+    The model gets blind sections; only this package's own controls may see the truth.
+
+    Raises
+    ------
+    InputError
+        If a model predicts other genes, another shape or a value that is not finite.
+    """
+    start = time.perf_counter()
+    model = model.with_params().fit(fold.train)
+    given = (lambda s: s) if is_control(model) and model.uses_truth else Section.blind
+    predicted = {s.id: _checked(model.predict(given(s)), s, model.name) for s in fold.test}
+    seconds = time.perf_counter() - start
+    scale_free = bool(getattr(model, "scale_free", False))
+    control = ("uses_truth" if model.uses_truth else "control") if is_control(model) else ""
+    rows = []
+    for section in fold.test:
+        context = {
+            "task": task.name, "protocol": task.protocol.name, "revision": task.protocol.revision, "fold": fold.name,
+            "section": section.id, "donor": section.donor, "model": name or model.name, "method": model.name,
+            "params": json.dumps(model.get_params(), sort_keys=True), "control": control, "seed": seed, "pool_size": 0,
+            "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION,
+            "device": "cpu", "seconds": seconds, "peak_mb": _peak_mb(),
+        }  # fmt: skip
+        for metric in (all_metrics()[m] for m in task.protocol.metrics):
+            rows += _score(metric, fold, section, predicted[section.id].mean, context, scale_free=scale_free)
+    kept = {} if control else {s: p.mean.astype(np.float32) for s, p in predicted.items()}
+    return CellResult(rows, kept)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did."""
+
+    keys: list[str]
+    n_cells: int
+    n_cached: int
+
+
+def run_study(
+    task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,),
+    on_plan: Callable[[list[Cell]], None] | None = None,
+) -> RunSummary:  # fmt: skip
+    """Run every missing cell of a study into the store at ``out``.
+
+    Parameters
+    ----------
+    task, models, seeds
+        The study: see ``plan_cells``.
+    out
+        Folder of the store; a run that was killed goes on where it stopped.
+    on_plan
+        Called with all cells before the first one runs.
+    """
+    store, ledger = Store(out), Ledger(out)
+    cells = plan_cells(task, models, seeds)
+    if on_plan:
+        on_plan(cells)
+    missing = [c for c in cells if not store.has(c.key)]
+    for cell in track(missing, "scoring models"):
+        if not is_control(cell.model):
+            params = json.dumps(cell.model.with_params(**({"seed": 0} if _has_seed(cell.model) else {})).get_params())
+            ledger.add(task.name, task.protocol.name, cell.model.name, params)
+        result = run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name)
+        store.write(cell.key, result.rows, result.predictions)
+    return RunSummary([c.key for c in cells], len(cells), len(cells) - len(missing))
+
+
+def _score(
+    metric: Metric, fold: Fold, section: Section, y_pred: np.ndarray, context: dict[str, Any], *, scale_free: bool
+) -> list[Row]:
+    """Return the row of the mean, and one for each gene where the metric is kept per gene."""
+    y_true, kept = section.layer(keys.LOGNORM), section.kept
+    values = metric(y_true, y_pred[kept], MetricContext(depth=section.depth[kept]))
+    if scale_free and not metric.scale_free:
+        values = np.full_like(values, np.nan)  # the unit of the prediction means nothing
+    ceilings = getattr(fold.ceilings[section.id], metric.name, np.full(values.shape, np.nan))
+    total = summarise(values)
+    chance = float("nan") if metric.chance is None else metric.chance
+    common = {**context, "metric": metric.name, "chance": chance}
+    rows = [
+        Row(**common, gene="", value=total.value, n_defined=total.n_defined, n_undefined=total.n_undefined,
+            ceiling=summarise(ceilings).value)
+    ]  # fmt: skip
+    if metric.name in PER_GENE and metric.axis == "gene":
+        rows += [
+            Row(**common, gene=g, value=float(v), n_defined=int(np.isfinite(v)), n_undefined=int(not np.isfinite(v)),
+                ceiling=float(c))
+            for g, v, c in zip(section.genes, values, ceilings, strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+def _checked(prediction: Prediction, section: Section, method: str) -> Prediction:
+    if prediction.genes != section.genes:
+        raise InputError(f"{method} predicts another panel than section {section.id} of the task")
+    if prediction.mean.shape != (section.n_spots, len(section.genes)):
+        raise InputError(
+            f"{method} predicts shape {prediction.mean.shape} for section {section.id}, "
+            f"expected {(section.n_spots, len(section.genes))} (n_spots, n_genes)"
+        )
+    if not np.isfinite(prediction.mean).all():
+        raise InputError(f"{method} predicts values that are not finite for section {section.id}")
+    return prediction
+
+
+def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
+    return cell_key(
+        task=task.name, protocol={**asdict(task.protocol)}, fold=fold.name, model=name, method=model.name,
+        params=model.get_params(), data=task.data_hash, code=model_code_hash(model), schema=SCHEMA_VERSION,
+        encoder=_encoder_card(model),
+    )  # fmt: skip
+
+
+def _encoder_card(model: Any) -> dict[str, object] | None:
+    from hescribe.encode.base import encoders  # noqa: PLC0415 - needed for image models only
+
+    name = getattr(model, "encoder", None)
+    return asdict(encoders.create(name).card) if isinstance(name, str) else None
+
+
+def _has_seed(model: Any) -> bool:
+    return any(f.name == "seed" for f in fields(model))
+
+
+def _seeds(model: Any, seeds: Sequence[int]) -> Sequence[int]:
+    if isinstance(model, ShuffledPairs):
+        return range(N_SHUFFLES)
+    return seeds if _has_seed(model) else seeds[:1]
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,202 @@
+"""Result store: one atomic parquet file for each cell, and what a cell predicted."""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hescribe._support import write_whole
+from hescribe.errors import FormatError
+
+SCHEMA_VERSION = 1
+MEASUREMENTS = ("seconds", "peak_mb", "device")  # may differ between two runs of the same cell
+DECIDES = ("units.py", "params.py", "keys.py", "data", "metrics", "prep", "train", "encode", "predict", "bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One number, with all that is needed to know where it comes from.
+
+    Parameters
+    ----------
+    task, protocol, revision, fold, section, donor
+        What was scored.
+    model, method, params
+        Name on the ladder, registry name, parameters as JSON.
+    control
+        Empty for a predictor; ``"control"``, or ``"uses_truth"`` if it saw the test expression.
+    seed
+        Of the model.
+    metric
+        Name of the metric.
+    gene
+        Gene of a per-gene row; empty for the mean over genes (or spots).
+    value
+        NaN where nothing is defined.
+    n_defined, n_undefined
+        Genes (or spots) behind the value.
+    chance
+        Expected value without knowledge, NaN if it depends on the data.
+    ceiling
+        Highest reachable value, NaN where it is not known.
+    pool_size
+        Candidates of a retrieval; 0 where there are none.
+    version, data_hash, schema_version
+        Of the package, of the data, of this table.
+    device, seconds, peak_mb
+        Measurements: where the cell ran, how long fit and predict took, peak memory of the process.
+    """
+
+    task: str
+    protocol: str
+    revision: str
+    fold: str
+    section: str
+    donor: str
+    model: str
+    method: str
+    params: str
+    control: str
+    seed: int
+    metric: str
+    gene: str
+    value: float
+    n_defined: int
+    n_undefined: int
+    chance: float
+    ceiling: float
+    pool_size: int
+    version: str
+    data_hash: str
+    schema_version: int
+    device: str
+    seconds: float
+    peak_mb: float
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+SCHEMA = pa.schema([(f.name, _ARROW[f.type]) for f in fields(Row)])  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished cells.
+
+    Parameters
+    ----------
+    path
+        Made when the first cell is written.
+    """
+
+    path: Path
+
+    def has(self, key: str) -> bool:
+        """Return whether a cell is finished."""
+        return self._cell(key).exists()
+
+    def write(self, key: str, rows: Iterable[Row], predictions: dict[str, np.ndarray]) -> None:
+        """Write a cell: predictions first, then the rows whose presence says that it is done."""
+        if predictions:
+            with write_whole(self._predictions(key)) as tmp, tmp.open("wb") as file:
+                np.savez(file, **predictions)
+        table = pa.Table.from_pylist([{f.name: getattr(r, f.name) for f in fields(Row)} for r in rows], schema=SCHEMA)
+        with write_whole(self._cell(key)) as tmp:
+            pq.write_table(table, tmp, compression="zstd")
+
+    def read(self, keys: Iterable[str]) -> pd.DataFrame:
+        """Return the rows of finished cells, in the order of the keys.
+
+        Raises
+        ------
+        FormatError
+            If a file is damaged; the message says which to delete.
+        """
+        tables = []
+        for key in keys:
+            try:
+                tables.append(pq.read_table(self._cell(key), schema=SCHEMA))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise FormatError(f"{self._cell(key)} is damaged; delete it and run again") from error
+        return pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+
+    def read_predictions(self, key: str) -> dict[str, np.ndarray]:
+        """Return predicted expression by section id, shape ``(n_spots, n_genes)``; empty if none was kept."""
+        if not self._predictions(key).exists():
+            return {}
+        with np.load(self._predictions(key), allow_pickle=False) as file:
+            return dict(file)
+
+    def _cell(self, key: str) -> Path:
+        return self.path / "cells" / f"{key}.parquet"
+
+    def _predictions(self, key: str) -> Path:
+        return self.path / "predictions" / f"{key}.npz"
+
+
+def cell_key(**content: object) -> str:
+    """Return the name of a cell: a hash of everything that decides its rows."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def model_code_hash(model: object) -> str:
+    """Return the hash of the code behind a model's numbers: ours, and the model's own file."""
+    own = inspect.getsourcefile(type(model))
+    mine = Path(own).read_bytes() if own and Path(own).exists() else b""
+    return hashlib.sha256(_package_hash().encode() + mine).hexdigest()[:16]
+
+
+@cache
+def _package_hash() -> str:
+    digest = hashlib.sha256()
+    for part in DECIDES:
+        root = Path(str(files("hescribe") / part))
+        for path in sorted([root] if root.is_file() else [*root.rglob("*.py"), *root.rglob("*.toml")]):
+            digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """How many method variants were scored on the test folds of each task.
+
+    The file only grows: looks stay counted when cells are deleted or overtaken by new code.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+    """
+
+    path: Path
+
+    def add(self, task: str, protocol: str, model: str, params: str) -> None:
+        """Count a look. A look already counted adds nothing."""
+        line = json.dumps([task, protocol, model, params])
+        if line not in self._lines():
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, f"{line}\n".encode())  # one write, so that a kill leaves whole lines
+            finally:
+                os.close(handle)
+
+    def looks(self, task: str, protocol: str) -> int:
+        """Return the number of variants scored on a task."""
+        return sum(json.loads(line)[:2] == [task, protocol] for line in self._lines())
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    def _lines(self) -> set[str]:
+        return set(self._file.read_text().splitlines()) if self._file.exists() else set()
