@@ -76,6 +76,20 @@ class FittedModel:
     info: ModelInfo
 
 
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse a target that exists, before an hour is spent on what could not be written.
+
+    Raises
+    ------
+    DataAccessError
+        If it exists and is not to be overwritten, or is no model folder.
+    """
+    if path.exists() and not overwrite:
+        raise DataAccessError(f"{path} exists; choose another name, or give --overwrite")
+    if path.exists() and not (path / "model.json").exists():
+        raise DataAccessError(f"{path} is no model folder and is not overwritten; choose another name")
+
+
 def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> None:
     """Write a model folder, whole or not at all.
 
@@ -84,8 +98,7 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     DataAccessError
         If the folder exists and is not to be overwritten, or cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise DataAccessError(f"{path} exists; choose another name or remove it")
+    check_target(path, overwrite=overwrite)
     arrays, plain = _split(model.predictor.get_fitted())  # type: ignore[attr-defined]
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
     try:

@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hescribe import __version__, keys
+from hescribe._support import write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.task import Fold, PredictionTask
@@ -90,6 +91,17 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
     return CellResult(rows, kept)
 
 
+def _write_plan(out: Path, task: PredictionTask, cells: list[Cell]) -> None:
+    plan = {
+        "task": asdict(task.card), "protocol": asdict(task.protocol), "data_hash": task.data_hash, "version": __version__,
+        "cells": [
+            {"key": c.key, "fold": c.fold.name, "model": c.name, "method": c.model.name, "seed": c.seed} for c in cells
+        ],
+    }  # fmt: skip
+    with write_whole(out / "run.json") as tmp:
+        tmp.write_text(json.dumps(plan, indent=1))
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What a run did."""
@@ -100,10 +112,11 @@ class RunSummary:
 
 
 def run_study(
-    task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,),
-    on_plan: Callable[[list[Cell]], None] | None = None,
-) -> RunSummary:  # fmt: skip
+    task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,)
+) -> RunSummary:
     """Run every missing cell of a study into the store at ``out``.
+
+    ``run.json`` says which cells belong to the run, so that a report never mixes in older ones.
 
     Parameters
     ----------
@@ -111,13 +124,10 @@ def run_study(
         The study: see ``plan_cells``.
     out
         Folder of the store; a run that was killed goes on where it stopped.
-    on_plan
-        Called with all cells before the first one runs.
     """
     store, ledger = Store(out), Ledger(out)
     cells = plan_cells(task, models, seeds)
-    if on_plan:
-        on_plan(cells)
+    _write_plan(out, task, cells)
     missing = [c for c in cells if not store.has(c.key)]
     for cell in track(missing, "scoring models"):
         if not is_control(cell.model):

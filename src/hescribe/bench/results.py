@@ -1,0 +1,79 @@
+"""What a finished (or killed) run left behind, for reports."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hescribe.bench.scores import Score, score_table
+from hescribe.bench.store import Ledger, Store
+from hescribe.bench.study import Study, read_study
+from hescribe.errors import DataAccessError, FormatError
+
+
+@dataclass(frozen=True)
+class Results:
+    """The latest run in a folder.
+
+    Parameters
+    ----------
+    path
+        Folder given to ``bench run --out``.
+    """
+
+    path: Path
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """Task card, protocol and cells of the run.
+
+        Raises
+        ------
+        DataAccessError
+            If the folder holds no run.
+        """
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except FileNotFoundError as error:
+            raise DataAccessError(f"{self.path} holds no benchmark run; make one with hescribe bench run") from error
+        except ValueError as error:
+            raise FormatError(f"{self.path / 'run.json'} is damaged; run the benchmark again") from error
+
+    @cached_property
+    def study(self) -> Study:
+        """The resolved study."""
+        return read_study(self.path / "study.toml")
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Rows of the finished cells."""
+        store = Store(self.path)
+        return store.read(c["key"] for c in self.plan["cells"] if store.has(c["key"]))
+
+    @property
+    def n_missing(self) -> int:
+        """Cells of the plan that are not finished."""
+        store = Store(self.path)
+        return sum(not store.has(c["key"]) for c in self.plan["cells"])
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The table."""
+        return score_table(self.rows)
+
+    @property
+    def looks(self) -> int:
+        """Method variants scored on this task's test folds, ever, in this folder."""
+        return Ledger(self.path).looks(self.plan["task"]["name"], self.plan["protocol"]["name"])
+
+    def predictions(self, model: str) -> dict[str, np.ndarray]:
+        """Return predicted expression by section id for one model (its first seed)."""
+        store, out = Store(self.path), {}
+        for cell in reversed(self.plan["cells"]):
+            if cell["model"] == model:
+                out |= store.read_predictions(cell["key"])
+        return out

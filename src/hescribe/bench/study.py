@@ -1,0 +1,98 @@
+"""A study: one flat TOML that says what is run. Field default < study file < ``--set`` and options."""
+
+import difflib
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hescribe._support import write_whole
+from hescribe.bench.ladder import LADDER
+from hescribe.data.toml_file import to_toml
+from hescribe.errors import DataAccessError, FormatError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a benchmark run does.
+
+    Parameters
+    ----------
+    cohort
+        Cohort folder.
+    out
+        Folder of the results.
+    protocol
+        Name of the protocol.
+    models
+        Rungs, controls or predictors; the whole ladder by default.
+    seeds
+        Seeds of the models that have one.
+    """
+
+    cohort: str
+    out: str
+    protocol: str = "donor-v1"
+    models: tuple[str, ...] = LADDER
+    seeds: tuple[int, ...] = (0,)
+
+
+def read_study(path: Path | None, **options: Any) -> Study:
+    """Return the study of a file, with options on top.
+
+    Parameters
+    ----------
+    path
+        TOML file; None for options only.
+    options
+        Fields given on the command line; those that are None are not given.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown (with a suggestion), of the wrong type, or cohort or out is missing.
+    """
+    try:
+        content = tomllib.loads(path.read_text()) if path else {}
+    except OSError as error:
+        raise DataAccessError(f"study {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"study {path} is no valid TOML: {error}") from error
+    values = content | {k: v for k, v in options.items() if v is not None}
+    known = [f.name for f in fields(Study)]
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise InputError(f"study {path or ''} has an unknown key {key!r}; {f'did you mean {near[0]!r}?' if near else f'known: {known}'}")
+        wanted = list if key in ("models", "seeds") else str
+        if not isinstance(value, (wanted, tuple) if wanted is list else str):
+            raise InputError(f"study key {key} must be a {wanted.__name__}, got {value!r}")
+    for key in ("cohort", "out"):
+        if key not in values:
+            raise InputError(f"the study names no {key}; give --{key} or set it in the study file")
+    for key in ("models", "seeds"):
+        if key in values:
+            values[key] = tuple(values[key])
+    return Study(**values)
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write the resolved study beside its rows."""
+    with write_whole(path) as tmp:
+        tmp.write_text(to_toml(asdict(study)))
+
+
+def parse_list(text: str | None, kind: type = str) -> list[Any] | None:
+    """Return the items of a comma-separated option, None if it was not given.
+
+    Raises
+    ------
+    InputError
+        If an item is not of the kind wanted.
+    """
+    if text is None:
+        return None
+    try:
+        return [kind(item.strip()) for item in text.split(",") if item.strip()]
+    except ValueError as error:
+        raise InputError(f"{text!r} is no comma-separated list of {kind.__name__}") from error

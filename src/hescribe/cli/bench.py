@@ -1,0 +1,80 @@
+"""``hescribe bench``: score models honestly, and report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hescribe.cli.output import OUTPUT, command
+
+app = typer.Typer(help="Score models on held-out donors, and report.", no_args_is_help=True)
+
+COLUMNS = ("pearson", "pearson_depth_partial", "mse")
+
+
+@app.command(epilog="Examples: hescribe bench run --cohort C --out R   |   hescribe bench run --cohort C --out R --models ridge,knn")
+@command
+def run(  # noqa: PLR0913 - one option each
+    study: Annotated[Path | None, typer.Argument(help="Study file (TOML); options override it.")] = None,
+    *,
+    cohort: Annotated[str | None, typer.Option(help="Cohort folder.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol. [default: donor-v1]")] = None,
+    models: Annotated[str | None, typer.Option(help="Rungs or predictors, comma-separated. [default: the whole ladder]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
+) -> None:
+    """Run models on held-out donors; without --models, the ladder of baselines and controls."""
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.results import Results  # noqa: PLC0415
+    from hescribe.bench.runner import run_study  # noqa: PLC0415
+    from hescribe.bench.scores import as_json  # noqa: PLC0415
+    from hescribe.bench.study import parse_list, read_study, write_study  # noqa: PLC0415
+    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+
+    resolved = read_study(
+        study, cohort=cohort, protocol=protocol, out=out, models=parse_list(models), seeds=parse_list(seeds, int)
+    )
+    task = PredictionTask(read_cohort(Path(resolved.cohort)), read_protocol(resolved.protocol))
+    card = task.card
+    if card.n_left_out:
+        OUTPUT.say(f"{card.n_left_out} of {card.n_left_out + card.n_sections} sections have no image (or too few spots) and are left out")
+    if card.optimistic:
+        OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
+    path = Path(resolved.out)
+    summary = run_study(task, resolved.models, path, seeds=resolved.seeds)
+    write_study(resolved, path / "study.toml")
+    results = Results(path)
+    OUTPUT.result(
+        {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}
+    )
+    show_scores(results)
+    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+
+
+@app.command(epilog="Examples: hescribe bench report R   |   hescribe bench report R --json")
+@command
+def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run --out.")]) -> None:
+    """Write table, figures and one self-contained HTML page."""
+    from hescribe.bench.results import Results  # noqa: PLC0415 - the command line starts fast
+    from hescribe.report.page import write_report  # noqa: PLC0415
+
+    results = Results(out)
+    page = write_report(results)
+    OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))
+
+
+def show_scores(results) -> None:  # noqa: ANN001 - Results, imported late
+    """Print the main scores as a table."""
+    by_model: dict[str, dict[str, object]] = {}
+    for s in results.scores:
+        row = by_model.setdefault(s.model, {"model": s.model})
+        if s.metric == "pearson":
+            interval = None if s.low is None else f"[{s.low:.3f}, {s.high:.3f}]"
+            donors = "  ".join(f"{d} {v:.3f}" for d, v in s.by_donor.items()) if len(s.by_donor) < 5 else None
+            row |= {"Pearson": s.value, "of": s.ceiling, "interval / by donor": interval or donors}
+        elif s.metric == "pearson_depth_partial":
+            row["without depth"] = s.value
+        elif s.metric == "mse":
+            row |= {"MSE": s.value, "note": s.control.replace("uses_truth", "sees the truth")}
+    OUTPUT.table(list(by_model.values()))

@@ -1,0 +1,143 @@
+"""``hescribe embed``, ``fit`` and ``predict``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hescribe.cli.output import OUTPUT, command
+from hescribe.errors import InputError
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as name=value, JSON or text; may be repeated.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color --pitch-um 100")(embed)
+    app.command(epilog="Examples: hescribe fit ridge C --out M   |   hescribe fit ridge C --out M --set encoder=color")(fit)
+    app.command(epilog="Examples: hescribe predict M C --out P   |   hescribe predict M slide.png --mpp 0.5 --out P")(predict)
+
+
+@command
+def embed(
+    source: Annotated[Path, typer.Argument(help="Cohort folder, or an image.")],
+    *,
+    encoder: Annotated[str, typer.Option(help="Image encoder; see hescribe list encoders.")] = "efficientnet_lite0",
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
+    pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for one h5ad a section; without it the cache is filled.")] = None,
+) -> None:
+    """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
+    from anndata import AnnData  # noqa: PLC0415 - the command line starts fast
+
+    from hescribe._support import write_whole  # noqa: PLC0415
+    from hescribe.encode.features import embed_section  # noqa: PLC0415
+
+    done = []
+    for section in _sections(source, mpp, pitch_um):
+        if section.image is None:
+            OUTPUT.say(f"{section.id} has no image and is left out")
+            continue
+        x = embed_section(section, encoder)
+        done.append({"section": section.id, "n_spots": len(x), "n_dims": x.shape[1]})
+        if out is not None:
+            blind = section.blind().table
+            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), f"X_{encoder}": x})
+            with write_whole(out / f"{section.id}.h5ad") as tmp:
+                table.write_h5ad(tmp)
+    OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
+    OUTPUT.table(done)
+
+
+@command
+def fit(
+    method: Annotated[str, typer.Argument(help="Predictor or rung; see hescribe list predictors.")],
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    protocol: Annotated[str, typer.Option(help="Protocol that fixes spots and gene choice.")] = "donor-v1",
+    params: SetOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
+) -> None:
+    """Fit a predictor on all donors, and score each gene on held-out donors."""
+    from hescribe.bench.fitting import fit_model  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.ladder import create_model, is_control  # noqa: PLC0415
+    from hescribe.bench.model_folder import check_target, write_model  # noqa: PLC0415
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+
+    check_target(out, overwrite=overwrite)
+    predictor: Any = create_model(method)
+    if is_control(predictor):
+        raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
+    predictor = predictor.with_params(**_parse_params(params))
+    model = fit_model(predictor, read_cohort(cohort), read_protocol(protocol))
+    write_model(out, model, overwrite=overwrite)
+    counts: dict[str, int] = {}
+    for gene in model.info.scores.values():
+        counts[gene["trust"]] = counts.get(gene["trust"], 0) + 1
+    data = {"out": str(out), "score": model.info.score, "n_genes": len(model.info.genes), "trust": counts}
+    said = ", ".join(f"{n} {trust}" for trust, n in counts.items())
+    score = "not scored: one donor only" if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
+    OUTPUT.result(data, f"{out}: {score}; genes: {said}")
+
+
+@command
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    source: Annotated[Path, typer.Argument(help="Cohort folder, a section of one (its h5ad), or an image.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to write: one h5ad and one map a section.")],
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
+) -> None:
+    """Predict expression; on a bare image, on a grid of spots over the tissue."""
+    from hescribe._support import write_whole  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.fitting import predict_table  # noqa: PLC0415
+    from hescribe.bench.model_folder import read_model  # noqa: PLC0415
+    from hescribe.report.maps import write_map  # noqa: PLC0415
+
+    fitted = read_model(model)
+    done, left_out = [], []
+    for section in _sections(source, mpp, fitted.info.pitch_um):
+        if section.image is None:
+            left_out.append(section.id)
+            continue
+        table = predict_table(fitted, section)
+        with write_whole(out / f"{section.id}.h5ad") as tmp:
+            table.write_h5ad(tmp)
+        write_map(out / f"{section.id}.png", section, table)
+        done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
+    if left_out:
+        OUTPUT.say(f"{len(left_out)} sections have no image and are left out: {', '.join(left_out)}")
+    OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out})
+    OUTPUT.table(done)
+
+
+def _sections(source: Path, mpp: float | None, pitch_um: float):  # noqa: ANN202 - list of sections
+    """Return the sections of a cohort folder, one section of it, or the grid on an image."""
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415 - the command line starts fast
+    from hescribe.data.slide import open_image  # noqa: PLC0415
+    from hescribe.prep.tissue import grid_section  # noqa: PLC0415
+
+    if source.is_dir():
+        return list(read_cohort(source))
+    if source.suffix == ".h5ad":
+        cohort = read_cohort(source.parent.parent)
+        return [s for s in cohort if s.id == source.stem]
+    return [grid_section(open_image(source, mpp), source.stem, pitch_um)]
+
+
+def _parse_params(pairs: list[str] | None) -> dict[str, object]:
+    """Return ``--set`` pairs as parameters: JSON where it parses, text where it does not."""
+    out: dict[str, object] = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair!r} is not name=value")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        out[name.strip()] = tuple(value) if isinstance(value, list) else value
+    return out
