@@ -16,3 +16,8 @@ KEPT = "kept"  # obs: the spot is used as a target; the others serve as image co
 REGION = "region"  # obs: pathologist's label
 OOD = "ood"  # obs: out-of-distribution score of the spot's image, 0 to 1
 TRUST = "trust"  # var: trust class of the gene
+DRIVER = "driver"  # var: what moves a gene of a synthetic cohort
+
+DROPPED_SPOTS = "dropped_spots"  # uns: names of the spots left out at import
+N_GENES_MEASURED = "n_genes_measured"  # uns: genes in the section's own table, before the cut to the panel
+GENE_ID = "gene_id"  # var: stable identifier of the gene, where the name is a symbol
