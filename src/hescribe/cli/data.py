@@ -1,0 +1,116 @@
+"""``hescribe data``: bring data in, look at it, check it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hescribe.cli.output import OUTPUT, command
+
+app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check it.")
+
+Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")]
+
+
+@app.command(
+    "import",
+    epilog="Examples:  hescribe data import her2st --reader st --out cohort   |   "
+    "hescribe data import outs --reader visium --mpp 0.5 --out cohort",
+)
+@command
+def import_(  # noqa: PLR0913 - one argument per option of the command
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the dataset.")],
+    reader: Annotated[str, typer.Option("--reader", help="Format: st, visium or h5ad.")],
+    out: Annotated[Path, typer.Option("--out", help="Cohort folder to write; must be new or empty.")],
+    mpp: Annotated[
+        float | None, typer.Option("--mpp", help="Size of a pixel of every image, in um.  [default: from the data]")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="TOML with image, scale, donor and masks of each section.")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option("--card", help="Id in the catalogue.  [default: recognised by its files]")
+    ] = None,
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Copy the images into the cohort; else they stay where they are.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the cohort at --out.")] = False,
+) -> None:
+    """Turn a dataset into a cohort: one panel, one scale, every check passed."""
+    from hescribe.data.importing import import_cohort  # noqa: PLC0415 - keeps --help fast
+
+    report = import_cohort(
+        source,
+        reader,
+        out,
+        mpp=mpp,
+        manifest=manifest,
+        card=card,
+        copy_images=copy_images,
+        overwrite=overwrite,
+    )
+    cohort, n_without = report.cohort, len(report.without_image)
+    for section, spots in report.dropped_spots.items():
+        OUTPUT.say(f"{section}: {len(spots)} spots left out, only one of its files has them: {', '.join(spots)}")
+    for note in report.notes:
+        OUTPUT.say(f"note: {note}")
+    OUTPUT.result(
+        {
+            "out": str(out),
+            "n_sections": len(cohort),
+            "n_donors": len(cohort.donors),
+            "n_spots": sum(s.n_spots for s in cohort),
+            "n_genes": len(cohort.genes),
+            "n_genes_dropped": report.n_genes_dropped,
+            "without_image": list(report.without_image),
+            "dropped_spots": {k: list(v) for k, v in report.dropped_spots.items()},
+            "scale": {s.id: {"mpp": s.card.mpp, "source": s.card.mpp_source} for s in cohort},
+            "notes": list(report.notes),
+        },
+        f"{out}: {len(cohort)} sections of {len(cohort.donors)} donors, {sum(s.n_spots for s in cohort)} spots, "
+        f"{len(cohort.genes)} genes in all sections ({report.n_genes_dropped} others left out), "
+        f"{n_without} sections without image",
+    )
+
+
+@app.command(epilog="Examples:  hescribe data show cohort   |   hescribe data show cohort --json")
+@command
+def show(cohort: Cohort) -> None:
+    """Show the sections of a cohort: donor, spots, image, scale and where it came from."""
+    from hescribe.data.folder import read_index  # noqa: PLC0415 - keeps --help fast
+
+    record = read_index(cohort)
+    OUTPUT.table(
+        [
+            {
+                "section": s.id,
+                "donor": s.donor,
+                "organ": s.organ,
+                "technology": s.technology,
+                "spots": s.n_spots,
+                "image": "yes" if s.image else "no",
+                "um per px": s.mpp,
+                "scale from": s.mpp_source,
+            }
+            for s in record.section
+        ],
+        f"{record.id}: {record.title or 'no title'}, {record.n_genes} genes, licence {record.licence}"
+        + (", SYNTHETIC" if record.synthetic else ""),
+    )
+    OUTPUT.result(record.model_dump(mode="json"), "\n".join(f"warning: {w}" for w in record.warnings) or None)
+
+
+@app.command(epilog="Examples:  hescribe data check cohort   |   hescribe data check cohort --json")
+@command
+def check(cohort: Cohort) -> None:
+    """Check every section of a cohort and name all problems with their place."""
+    from hescribe.data.validate import check_cohort  # noqa: PLC0415 - keeps --help fast
+
+    found = check_cohort(cohort)
+    errors = [f for f in found if f.level == "error"]
+    lines = [f"{f.level}: {f.text}" for f in found]
+    lines.append(f"{cohort}: {len(errors)} errors, {len(found) - len(errors)} warnings")
+    OUTPUT.result({"cohort": str(cohort), "ok": not errors, "findings": [asdict(f) for f in found]}, "\n".join(lines))
+    if errors:
+        raise typer.Exit(1)

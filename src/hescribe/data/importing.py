@@ -1,0 +1,242 @@
+"""Import: from a dataset's own files to a cohort folder, with everything that was left out reported."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from hescribe import keys
+from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
+from hescribe.data.catalogue import find_entry, recognise
+from hescribe.data.cohort import Cohort
+from hescribe.data.folder import check_target, write_cohort
+from hescribe.data.manifest import Manifest
+from hescribe.data.readers.base import RawSection, readers
+from hescribe.data.scale import choose_mpp, find_pitch_px
+from hescribe.data.section import Section
+from hescribe.data.slide import open_image, read_stated_mpp
+from hescribe.data.toml_file import read_toml
+from hescribe.data.validate import check_section
+from hescribe.errors import DataAccessError, PanelError, SchemaError
+from hescribe.progress import track
+from hescribe.units import mpp_from_pitch, reduce_mpp, to_um
+
+MIN_SHARED = 0.5  # of the others' genes: a section below it is on another panel, and would empty the common one
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What an import took in and what it left out.
+
+    Parameters
+    ----------
+    cohort
+        The cohort as written.
+    path
+        Its folder.
+    dropped_spots
+        Names of the spots left out, by section; sections that lost none are not listed.
+    n_genes_measured
+        Genes in each section's own table.
+    n_genes_dropped
+        Genes that at least one section has and another has not.
+    notes
+        What the user should know, one sentence each.
+    """
+
+    cohort: Cohort
+    path: Path
+    dropped_spots: dict[str, tuple[str, ...]]
+    n_genes_measured: dict[str, int]
+    n_genes_dropped: int
+    notes: tuple[str, ...]
+
+    @property
+    def without_image(self) -> tuple[str, ...]:
+        """Sections that have no image."""
+        return tuple(s.id for s in self.cohort if s.image is None)
+
+
+def import_cohort(
+    source: Path,
+    reader: str,
+    out: Path,
+    *,
+    mpp: float | None = None,
+    manifest: Path | None = None,
+    card: str | None = None,
+    copy_images: bool = False,
+    overwrite: bool = False,
+) -> ImportReport:
+    """Read a dataset, bring its sections to one panel and one scale, check them and write a cohort.
+
+    The panel is the genes that every section has, in the first section's order. A dataset of the
+    catalogue is recognised by its files or named with ``card``; its manifest is used unless
+    ``manifest`` replaces it.
+
+    Parameters
+    ----------
+    source
+        Folder or file.
+    reader
+        Name of the format, see ``hescribe list readers``.
+    out
+        Folder to write.
+    mpp
+        um per pixel of every image.
+    manifest
+        TOML file, see ``data.manifest``.
+    card
+        Id in the catalogue.
+    copy_images
+        Whether images are copied into the cohort; else they stay where they are.
+    overwrite
+        Whether ``out`` may be a cohort that is replaced.
+
+    Raises
+    ------
+    SchemaError
+        If counts, names or coordinates are wrong: all problems of all sections.
+    UnitsError
+        If the scale of a section is stated nowhere, or twice and differently.
+    PanelError
+        If the sections share too few genes.
+    DataAccessError
+        If a file is missing, damaged or cannot be written.
+    """
+    if not source.exists():
+        raise DataAccessError(f"{source} does not exist")
+    check_target(out, overwrite=overwrite)
+    entry = find_entry(card) if card else recognise(source)
+    facts = read_toml(manifest, Manifest) if manifest else entry.manifest if entry else Manifest()
+    raw = readers.create(reader).read(source)
+    facts.check_sections([r.id for r in raw])
+    sections = [_to_section(r, facts, source, mpp) for r in track(raw, "placing spots")]
+    if problems := [p for s in track(sections, "checking sections") for p in check_section(s)]:
+        raise SchemaError(str(source), problems)
+    panel, n_dropped = choose_panel(sections)
+    cohort = Cohort(
+        tuple(s.with_table(_to_panel(s.table, panel)) for s in sections),
+        entry.card if entry else DatasetCard(id=out.resolve().name, technology=sections[0].card.technology.name),
+    )
+    write_cohort(cohort, out, copy_images=copy_images, overwrite=overwrite)
+    notes = [n for r in raw for n in (f"{r.id}: {note}" for note in r.notes)]
+    if facts.pitch_note and any(s.card.mpp_source == "manifest" for s in cohort):
+        notes.append(facts.pitch_note)
+    if unknown := [r.id for r in raw if not (facts.donor_of(r.id) or r.donor)]:
+        notes.append(
+            f"the donor of {len(unknown)} of {len(raw)} sections is not recorded ({', '.join(unknown[:3])}, ...): each "
+            "counts as a donor of its own, so that scores are too good if they are not; declare donors in a manifest"
+        )
+    return ImportReport(
+        cohort=cohort,
+        path=out,
+        dropped_spots={r.id: r.dropped_spots for r in raw if r.dropped_spots},
+        n_genes_measured={r.id: len(r.genes) for r in raw},
+        n_genes_dropped=n_dropped,
+        notes=tuple(notes),
+    )
+
+
+def choose_panel(sections: list[Section]) -> tuple[list[str], int]:
+    """Return the genes that all sections have, in the first one's order, and how many others there are.
+
+    Raises
+    ------
+    PanelError
+        If a section shares under half of the genes of the others, or fewer than 2 genes are common.
+    """
+    every = pd.Index(np.unique(np.concatenate([s.table.var_names.to_numpy(dtype=str) for s in sections])))
+    has = np.stack([every.isin(s.table.var_names) for s in sections])  # (n_sections, n_genes)
+    common = has.astype(np.float32) @ has.T.astype(np.float32)  # genes of both, pair by pair
+    share = common / has.sum(axis=1)  # of the genes of the section in the column
+    for i, section in enumerate(sections):
+        others = np.delete(share[i], i)
+        if len(others) and np.median(others) < MIN_SHARED:
+            raise PanelError(
+                f"section {section.id} has {np.median(others):.0%} of the genes of the others (at least "
+                f"{MIN_SHARED:.0%} are needed); import it apart, or give all sections the same kind of gene names"
+            )
+    in_all = set(every[has.all(axis=0)])
+    panel = [g for g in sections[0].genes if g in in_all]
+    if len(panel) < 2:
+        raise PanelError(f"the sections have {len(panel)} common genes; a panel needs at least 2")
+    return panel, len(every) - len(panel)
+
+
+def _to_panel(table: AnnData, panel: list[str]) -> AnnData:
+    if list(table.var_names) == panel:
+        return table
+    columns = table.var_names.get_indexer(panel)
+    return table[:, columns].copy()
+
+
+def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | None) -> Section:
+    """Return a reader's section with its scale, its image and every gene of its own table."""
+    facts = manifest.of(raw.id)
+    technology = TECHNOLOGIES[manifest.technology or raw.technology]
+    image = source / facts.image if facts.image else raw.image
+    if raw.xy_px is None:
+        raise SchemaError(str(raw.where), [f"section {raw.id} has no spot coordinates in pixels"])
+    scale = facts.coordinate_scale if facts.image else raw.coordinate_scale if image else 1.0
+    xy_px = raw.xy_px * scale
+    pitch_um = facts.pitch_um or manifest.pitch_um or technology.pitch_um
+    pitch_px = None
+    if pitch_um and technology.grid and raw.array_xy is not None:
+        pitch_px = find_pitch_px(xy_px, raw.array_xy, technology.grid, f"section {raw.id}")
+    by_pitch = "manifest" if pitch_um != technology.pitch_um else "spot pitch"
+    stated = {
+        "image": read_stated_mpp(image) if image else None,
+        "--mpp": mpp,
+        "manifest": facts.mpp,
+        **(
+            {f"{by_pitch}": mpp_from_pitch(pitch_um, pitch_px)}
+            if pitch_px and not (by_pitch == "manifest" and facts.mpp)
+            else {}
+        ),
+    }
+    chosen, origin = choose_mpp(stated, f"section {raw.id}")
+    return Section(
+        id=raw.id,
+        donor=manifest.donor_of(raw.id) or raw.donor or raw.id,
+        table=_to_table(raw, xy_px, chosen),
+        image=open_image(
+            image,
+            chosen,
+            mask_boxes_px=facts.mask_boxes_px,
+            black_background=facts.black_background,
+            fill_rgb=facts.fill_rgb,
+        )
+        if image
+        else None,
+        card=SectionCard(
+            technology=technology,
+            organ=facts.organ or manifest.organ or raw.organ or "unknown",
+            organism=manifest.organism or "unknown",
+            pitch_um=pitch_um,
+            mpp=chosen,
+            mpp_source=origin,
+        ),
+    )
+
+
+def _to_table(raw: RawSection, xy_px: np.ndarray, mpp: float) -> AnnData:
+    obs = pd.DataFrame(index=pd.Index(raw.spots, dtype=str))
+    if raw.array_xy is not None:
+        obs[keys.ARRAY_COL], obs[keys.ARRAY_ROW] = raw.array_xy[:, 0], raw.array_xy[:, 1]
+    obs[keys.DEPTH] = np.asarray(raw.counts.sum(axis=1), dtype=np.float64).ravel()
+    if raw.regions is not None:
+        obs[keys.REGION] = pd.Categorical(raw.regions)
+    var = pd.DataFrame(index=pd.Index(raw.genes, dtype=str))
+    if raw.gene_ids is not None:
+        var[keys.GENE_ID] = list(raw.gene_ids)
+    return AnnData(
+        obs=obs,
+        var=var,
+        layers={keys.COUNTS: sparse.csr_matrix(raw.counts)},
+        obsm={keys.SPATIAL: xy_px, keys.SPATIAL_UM: np.asarray(to_um(xy_px, mpp))},
+        uns={keys.DROPPED_SPOTS: list(raw.dropped_spots), keys.N_GENES_MEASURED: len(raw.genes)},
+    )

@@ -1,0 +1,86 @@
+"""What a reader gives: the sections as the files hold them, before scale, panel and checks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from hescribe.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSection:
+    """One section as a format holds it.
+
+    Parameters
+    ----------
+    id
+        Name of the section.
+    where
+        File of the counts, for messages.
+    counts
+        Shape ``(n_spots, n_genes)``, over all genes of the section's own table.
+    genes, spots
+        Names of the columns and rows of ``counts``.
+    xy_px
+        Spot centres (x, y) in pixels, shape ``(n_spots, 2)``; None if the format has none.
+    array_xy
+        Column and row on the capture array, shape ``(n_spots, 2)``; None if the platform has no array.
+    technology
+        Name in ``cards.TECHNOLOGIES``.
+    donor, organ
+        None if the files do not say.
+    image
+        Image that belongs to the section, None if there is none.
+    coordinate_scale
+        Pixels of ``image`` per pixel of ``xy_px``.
+    regions
+        Pathologist's label of each spot, shape ``(n_spots,)``; None if there are none.
+    gene_ids
+        Stable identifier of each gene; None if the names are all there is.
+    dropped_spots
+        Names of the spots left out because only one of the files has them.
+    notes
+        What the user should know about how the files were read, one sentence each.
+    """
+
+    id: str
+    where: Path
+    counts: sparse.csr_matrix
+    genes: tuple[str, ...]
+    spots: tuple[str, ...]
+    xy_px: np.ndarray | None
+    array_xy: np.ndarray | None = None
+    technology: str = "other"
+    donor: str | None = None
+    organ: str | None = None
+    image: Path | None = None
+    coordinate_scale: float = 1.0
+    regions: np.ndarray | None = None
+    gene_ids: tuple[str, ...] | None = None
+    dropped_spots: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+class Reader(Protocol):
+    """Reads one format."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def read(self, source: Path) -> list[RawSection]:
+        """Return the sections of a folder or file, in the order of their names.
+
+        Raises
+        ------
+        DataAccessError
+            If a file is missing, unreadable or damaged.
+        SchemaError
+            If its content breaks the format.
+        """
+        ...
+
+
+readers: Registry[Reader] = Registry("reader", "hescribe.data.readers", besides=("count_table",))
