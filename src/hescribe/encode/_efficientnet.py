@@ -13,22 +13,28 @@ STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 EPS = 1e-3  # of the batch normalisation, as in the TensorFlow original
 
 
-class SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME does on an even input.
+class HalvingConv(nn.Conv2d):
+    """A convolution of stride 2, padded as TensorFlow's SAME does on an even input.
 
-    A stride of 2 pads one pixel less in total than the usual symmetric padding, and the odd one on the
-    right and below. The weights were trained that way: symmetric padding shifts every feature map.
+    That is one pixel less in total than symmetric padding, the odd one on the right and below. The weights
+    were trained that way: symmetric padding shifts every feature map.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
-        total = kernel - stride
-        before = total // 2
-        super().__init__(n_in, n_out, kernel, stride, groups=groups, bias=False)
-        self.pad = (before, total - before) * 2  # left, right, top, bottom
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, groups: int = 1) -> None:
+        super().__init__(n_in, n_out, kernel, stride=2, groups=groups, bias=False)
+        before = (kernel - 2) // 2
+        self.pad = (before, kernel - 2 - before) * 2  # left, right, top, bottom
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pad with zeros and convolve."""
         return super().forward(nn.functional.pad(x, self.pad))
+
+
+def depthwise(n: int, kernel: int, stride: int) -> nn.Conv2d:
+    """Return a convolution that filters each channel by itself."""
+    if stride == 2:
+        return HalvingConv(n, n, kernel, groups=n)
+    return nn.Conv2d(n, n, kernel, padding=kernel // 2, groups=n, bias=False)
 
 
 class Block(nn.Module):
@@ -39,7 +45,7 @@ class Block(nn.Module):
         wide = n_in * expansion
         if expansion > 1:
             self.expand_conv, self.bn0 = nn.Conv2d(n_in, wide, 1, bias=False), nn.BatchNorm2d(wide, eps=EPS)
-        self.depthwise_conv = SameConv(wide, wide, kernel, stride=stride, groups=wide)
+        self.depthwise_conv = depthwise(wide, kernel, stride)
         self.bn1 = nn.BatchNorm2d(wide, eps=EPS)
         self.project_conv, self.bn2 = nn.Conv2d(wide, n_out, 1, bias=False), nn.BatchNorm2d(n_out, eps=EPS)
         self.widens, self.adds_input = expansion > 1, stride == 1 and n_in == n_out
@@ -57,7 +63,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem, self.bn0 = SameConv(3, 32, 3, stride=2), nn.BatchNorm2d(32, eps=EPS)
+        self.conv_stem, self.bn0 = HalvingConv(3, 32, 3), nn.BatchNorm2d(32, eps=EPS)
         blocks, n_in = [], 32
         for repeats, kernel, stride, expansion, n_out in STAGES:
             for i in range(repeats):

@@ -15,7 +15,9 @@ class ImageEncoder(Protocol):
     name: ClassVar[str]
 
     @property
-    def card(self) -> EncoderCard: ...
+    def card(self) -> EncoderCard:
+        """Facts about the encoder."""
+        ...
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return one vector per patch; normalising the pixels is the encoder's own business.
@@ -36,7 +38,9 @@ class ImageEncoder(Protocol):
         """
         ...
 
-    def get_params(self) -> dict[str, Any]: ...
+    def get_params(self) -> dict[str, Any]:
+        """Return the hyper-parameters."""
+        ...
 
 
 encoders: Registry[ImageEncoder] = Registry("encoder", "hescribe.encode", besides=("features", "accelerate"))

@@ -45,4 +45,4 @@ class EfficientnetLite0(Params):
         del weights["fc.weight"], weights["fc.bias"]  # the ImageNet classifier
         module = EfficientNetLite0()
         module.load_state_dict(weights, strict=True)
-        return accelerate.Network(module.eval(), mean=(127.0,) * 3, std=(128.0,) * 3)
+        return accelerate.Network(module.eval(), self.card.px, mean=(127.0,) * 3, std=(128.0,) * 3)
