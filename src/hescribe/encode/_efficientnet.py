@@ -76,4 +76,4 @@ class EfficientNetLite0(nn.Module):
         """Return the pooled features."""
         x = nn.functional.relu6(self.bn0(self.conv_stem(x)))
         x = nn.functional.relu6(self.bn1(self.conv_head(self.blocks(x))))
-        return x.mean((2, 3))
+        return x.mean(dim=(2, 3))

@@ -43,8 +43,8 @@ class Network(NamedTuple):
 
     module: "torch.nn.Module"
     px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @runtime_checkable

@@ -1,0 +1,110 @@
+"""Find the weights of a network: in a local file, in the cache of downloads, or on the hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hescribe import settings
+from hescribe.errors import DataAccessError, FormatError
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order
+
+
+def fetch_weights(repository: str, revision: str = "main") -> Path:
+    """Return the weight file of a hub repository, downloaded unless it is in the cache.
+
+    Raises
+    ------
+    DataAccessError
+        With the one thing to do: accept the agreement and log in, allow the network, or try again later.
+    """
+    import httpx
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{repository}"
+    for name in NAMES:
+        if isinstance(cached := hub.try_to_load_from_cache(repository, name, revision=revision), str):
+            return Path(cached)
+    if settings.is_offline():
+        raise DataAccessError(
+            f"the weights of {repository} are not on this machine and the network is switched off; "
+            f"download them from {page} and give the file with weights="
+        )
+    for name in NAMES:
+        try:
+            return Path(hub.hf_hub_download(repository, name, revision=revision))
+        except errors.RemoteEntryNotFoundError:
+            continue
+        except errors.RepositoryNotFoundError as error:  # also what a gated repository answers
+            raise DataAccessError(
+                f"{repository} gives its weights only to those who agree to its terms: accept them at {page}, "
+                "then run `hf auth login` or set HF_TOKEN"
+            ) from error
+        except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            raise DataAccessError(
+                f"{page} cannot be reached; try again with a network, or give a downloaded file with weights="
+            ) from error
+    raise DataAccessError(f"{page} holds none of {', '.join(NAMES)} at revision {revision!r}")
+
+
+def read_weights(path: Path) -> "dict[str, torch.Tensor]":
+    """Return the tensors of a safetensors or torch file; nothing in it is executed.
+
+    Raises
+    ------
+    DataAccessError
+        If the file does not exist.
+    FormatError
+        If it is neither kind of file, or damaged.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise DataAccessError(f"{path} does not exist; weights= names a .safetensors file or a torch checkpoint")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise FormatError(f"{path} is damaged or holds no plain weights; download it again") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{path} holds a {type(found).__name__}, expected a dict of tensors")
+    return found
+
+
+def load_strictly(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", where: str) -> "torch.nn.Module":
+    """Load weights that fit exactly and return the module in evaluation mode.
+
+    Raises
+    ------
+    FormatError
+        If a weight is missing, left over or of another shape.
+    """
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise FormatError(f"{where} does not fit the network: {first}") from error
+    return module.eval()
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells one version of a local file from another: its size and time of change.
+
+    Raises
+    ------
+    DataAccessError
+        If the file does not exist.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataAccessError(f"{path} cannot be read: {error.strerror}; weights= names a weight file") from error
+    return f"{state.st_size}-{state.st_mtime_ns}"
