@@ -99,7 +99,7 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
         If the folder exists and is not to be overwritten, or cannot be written.
     """
     check_target(path, overwrite=overwrite)
-    arrays, plain = _split(model.predictor.get_fitted())  # type: ignore[attr-defined]
+    arrays, plain = split_fitted(model.predictor.get_fitted())  # type: ignore[attr-defined]
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,14 +145,14 @@ def read_model(path: Path) -> FittedModel:
         content[key] = tuple(content[key])
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in content["params"].items()}
     predictor = predictors.create(content["method"], **params)
-    predictor.set_fitted(_join(arrays, fitted))  # type: ignore[attr-defined]
+    predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
     info = ModelInfo(**content)
     if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
     return FittedModel(predictor, info)
 
 
-def _split(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def split_fitted(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays of a fitted state, by dotted name, and what is plain JSON."""
     arrays: dict[str, np.ndarray] = {}
     plain: dict[str, Any] = {}
@@ -168,7 +168,8 @@ def _split(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any
     return arrays, plain
 
 
-def _join(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> dict[str, Any]:
+def join_fitted(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the fitted state that ``split_fitted`` took apart."""
     fitted = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
     for name, value in arrays.items():
         attribute, _, key = name.partition("/")

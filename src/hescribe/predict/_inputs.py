@@ -13,7 +13,8 @@ from hescribe.errors import InputError
 from hescribe.prep.graph import rings
 
 Standardise = Literal["train", "section"]
-FLOOR = 1e-6  # a feature that varies less is constant; it must not be blown up
+CONSTANT = 1e-3  # a feature with less than this share of the median sd is constant: rounding must not be blown up
+LIMIT = 10.0  # sd; a channel that was nearly silent in training must not shout on another scanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class SpotInputs:
         """Return the inputs of all spots, shape ``(n_spots, n_dims)``, unscaled or section-standardised."""
         x = embed_section(section, self.encoder, fov_um=self.fov_um)
         if self.standardise == "section":
-            x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), FLOOR)
+            x = Scale.of(x).apply(x)
         return np.hstack([x, *(ring.astype(np.float32) @ x for ring in rings(section, self.n_rings))])
 
     def read_kept(self, train: Cohort) -> np.ndarray:
@@ -64,7 +65,7 @@ class SpotInputs:
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and sd of each input on the train spots, shape ``(n_dims,)``."""
+    """Mean and sd of each input, shape ``(n_dims,)``; the sd of a constant input is infinite."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -72,8 +73,9 @@ class Scale:
     @classmethod
     def of(cls, x: np.ndarray) -> "Scale":
         """Return the scale of ``x``, shape ``(n_spots, n_dims)``."""
-        return cls(x.mean(axis=0), np.maximum(x.std(axis=0), FLOOR))
+        sd = x.std(axis=0)
+        return cls(x.mean(axis=0), np.where(sd > CONSTANT * np.median(sd), sd, np.inf).astype(x.dtype))
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Return standardised inputs."""
-        return (x - self.mean) / self.sd
+        """Return standardised inputs, cut at 10 sd; constant ones are 0."""
+        return np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)

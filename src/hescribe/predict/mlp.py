@@ -18,7 +18,7 @@ from hescribe.train.inner import choose
 if TYPE_CHECKING:
     from torch import nn
 
-EPOCHS = (2, 5, 10, 20, 30)
+EPOCHS = (2, 5, 10, 20)
 
 
 @dataclass(kw_only=True)
@@ -34,7 +34,7 @@ class MLPPredictor(Params):
     dropout
         Share of hidden units left out in training.
     epochs
-        Passes over the training spots; None chooses among 2 to 30 by the inner rule.
+        Passes over the training spots; None chooses among 2 to 20 by the inner rule.
     lr, weight_decay, batch_size, seed
         Of the training.
     """
@@ -45,12 +45,12 @@ class MLPPredictor(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 0
     standardise: Standardise = "train"
-    n_hidden: int = 256
+    n_hidden: int = 128
     dropout: float = 0.2
     epochs: int | None = None
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-2
-    batch_size: int = 128
+    batch_size: int = 256
     seed: int = 0
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides

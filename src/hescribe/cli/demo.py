@@ -1,0 +1,63 @@
+"""``hescribe demo``: the main job on a synthetic cohort with known truth, offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hescribe.cli.output import OUTPUT, command
+
+SEED = 0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog="Examples: hescribe demo   |   hescribe demo --out my_demo")(demo)
+
+
+@command
+def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo")) -> None:
+    """Run the main job on a synthetic cohort: benchmark, report, fit, predict an unseen section."""
+    from hescribe.bench.fitting import fit_model, predict_table  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.ladder import LADDER, create_model  # noqa: PLC0415
+    from hescribe.bench.model_folder import write_model  # noqa: PLC0415
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.bench.results import Results  # noqa: PLC0415
+    from hescribe.bench.runner import run_study  # noqa: PLC0415
+    from hescribe.bench.study import Study, write_study  # noqa: PLC0415
+    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
+    from hescribe.cli.bench import show_scores  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort, write_cohort  # noqa: PLC0415
+    from hescribe.data.toy import toy_cohort  # noqa: PLC0415
+    from hescribe.report.maps import write_map  # noqa: PLC0415
+    from hescribe.report.page import write_report  # noqa: PLC0415
+
+    cohort_path = out / "cohort"
+    OUTPUT.say("1 of 4  making a synthetic cohort: 7 donors, one of them kept aside")
+    whole = toy_cohort(SEED, n_donors=7)
+    unseen = whole[len(whole) - 1]
+    if not (cohort_path / "cohort.toml").exists():
+        write_cohort(whole.where(lambda s: s.donor != unseen.donor), cohort_path)
+    cohort = read_cohort(cohort_path)
+
+    OUTPUT.say("2 of 4  scoring the ladder on held-out donors")
+    protocol = read_protocol("donor-v1")
+    results_path = out / "results"
+    run_study(PredictionTask(cohort, protocol), LADDER, results_path)
+    write_study(Study(cohort=str(cohort_path), out=str(results_path)), results_path / "study.toml")
+    results = Results(results_path)
+    show_scores(results)
+
+    OUTPUT.say("3 of 4  fitting a model and predicting the donor that was kept aside")
+    model = fit_model(create_model("color_ridge"), cohort, protocol)
+    write_model(out / "model", model, overwrite=True)
+    table = predict_table(model, unseen)
+    picture = out / "prediction" / f"{unseen.id}.png"
+    write_map(picture, unseen, table)
+
+    OUTPUT.say("4 of 4  writing the report")
+    page = write_report(results)
+    OUTPUT.result(
+        {"out": str(out), "report": str(page), "map": str(picture), "model": str(out / "model"), "score": model.info.score},
+        f"\nreport  {page}\nmap     {picture}\nmodel   {out / 'model'}",
+    )

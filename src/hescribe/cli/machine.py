@@ -1,0 +1,113 @@
+"""``hescribe doctor`` and ``hescribe list``: what is here."""
+
+import importlib
+import importlib.metadata
+import platform
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from hescribe import __version__, settings
+from hescribe.cli.output import OUTPUT, command
+
+PACKAGES = ("numpy", "anndata", "torch", "torchvision", "timm", "openvino", "openslide-python", "imagecodecs")
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    PREDICTORS = "predictors"
+    ENCODERS = "encoders"
+    READERS = "readers"
+    PROTOCOLS = "protocols"
+    DATASETS = "datasets"
+    RUNGS = "rungs"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(epilog="Examples: hescribe doctor   |   hescribe doctor --json")(doctor)
+    app.command("list", epilog="Examples: hescribe list predictors   |   hescribe list encoders --json")(list_)
+
+
+@command
+def doctor() -> None:
+    """Show what is installed, which device is used, which encoders run now and how fast."""
+    from hescribe.encode import accelerate  # noqa: PLC0415 - the command line starts fast
+
+    versions = {name: _version(name) for name in PACKAGES}
+    cache = settings.cache_dir()
+    used_mb = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) / 1e6 if cache.exists() else 0.0
+    facts = {
+        "hescribe": __version__,
+        "python": platform.python_version(),
+        "cores": settings.n_workers(),
+        "cache": str(cache),
+        "cache_mb": round(used_mb, 1),
+        "offline": settings.is_offline(),
+        "packages": versions,
+    }
+    encoders = accelerate.describe()
+    OUTPUT.result({**facts, "encoders": encoders})
+    flat = {**{k: v for k, v in facts.items() if k != "packages"}, **{k: v or "not installed" for k, v in versions.items()}}
+    OUTPUT.table([{"what": k, "is": str(v)} for k, v in flat.items()])
+    OUTPUT.table(encoders, title="\nEncoders")
+
+
+@command
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named: predictors, encoders, readers, protocols, datasets, rungs of the ladder."""
+    rows = {
+        Kind.PREDICTORS: _predictors, Kind.ENCODERS: _encoders, Kind.READERS: _readers, Kind.PROTOCOLS: _protocols,
+        Kind.DATASETS: _datasets, Kind.RUNGS: _rungs,
+    }[kind]()  # fmt: skip
+    OUTPUT.result({kind.value: rows})
+    OUTPUT.table(rows)
+
+
+def _predictors() -> list[dict[str, object]]:
+    from hescribe.predict.base import predictors  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, predictors.get(name).card) for name in predictors)
+    return [{"name": n, "summary": c.summary, "transductive": c.transductive, "paper": c.paper} for n, c in cards]
+
+
+def _encoders() -> list[dict[str, object]]:
+    from hescribe.encode.base import encoders  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, encoders.create(name).card) for name in encoders)
+    return [{"name": n, "dims": c.n_dims, "px": c.px, "licence": c.licence, "gated": c.gated} for n, c in cards]
+
+
+def _readers() -> list[dict[str, object]]:
+    from hescribe.data.readers.base import readers  # noqa: PLC0415 - the command line starts fast
+
+    modules = ((name, importlib.import_module(f"{readers.package}.{name}")) for name in readers)
+    return [{"name": name, "reads": (m.__doc__ or "").partition("\n")[0]} for name, m in modules]
+
+
+def _protocols() -> list[dict[str, object]]:
+    from hescribe.bench.protocols import list_protocols, read_protocol  # noqa: PLC0415 - as above
+
+    return [{"name": p.name, "summary": p.summary} for p in map(read_protocol, list_protocols())]
+
+
+def _datasets() -> list[dict[str, object]]:
+    from hescribe.data.catalogue import list_datasets  # noqa: PLC0415 - as above
+
+    return list_datasets()
+
+
+def _rungs() -> list[dict[str, object]]:
+    from hescribe.bench.ladder import LADDER, create_model, is_control  # noqa: PLC0415 - as above
+
+    models = ((name, create_model(name)) for name in LADDER)
+    return [{"name": n, "summary": m.card.summary, "control": is_control(m)} for n, m in models]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

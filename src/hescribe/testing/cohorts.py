@@ -1,0 +1,60 @@
+"""Small synthetic cohorts for tests: rendered in a moment, with a signal that colour carries."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from hescribe import keys
+from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
+from hescribe.data.cohort import Cohort
+from hescribe.data.image import ArrayImage
+from hescribe.data.section import Section
+from hescribe.prep.counts import with_lognorm
+
+
+def raw_colour_cohort(n_donors: int = 3, sections_per_donor: int = 2) -> Cohort:
+    """Return a cohort of colour sections as an import gives them: sparse counts, nothing fitted."""
+    n = n_donors * sections_per_donor
+    sections = tuple(colour_section(i, f"D{i // sections_per_donor}") for i in range(n))
+    return Cohort(sections, DatasetCard(id="colour", title="small synthetic cohort", synthetic=True))
+
+
+def colour_cohort(n_donors: int = 3, sections_per_donor: int = 2) -> Cohort:
+    """Return the same cohort with dense, log-normalised layers, as ``fit`` is given it."""
+    return raw_colour_cohort(n_donors, sections_per_donor).map(_prepare)
+
+
+def colour_section(index: int, donor: str, *, n_side: int = 7, n_genes: int = 12, mpp: float = 4.0) -> Section:
+    """Return a small synthetic section whose colour carries the expression of half of its genes."""
+    rng = np.random.default_rng(index)
+    row, col = (a.ravel() for a in np.mgrid[:n_side, :n_side])
+    signal = np.clip(rng.normal(0.5, 0.25, n_side * n_side), 0, 1)
+    side_px = round(n_side * 200 / mpp)
+    pixels = np.full((side_px, side_px, 3), 230, dtype=np.uint8)
+    step = side_px // n_side
+    for r, c, s in zip(row, col, signal, strict=True):
+        patch = np.array([200 - 90 * s, 150 - 80 * s, 190 - 20 * s]) + rng.normal(0, 6, (step, step, 3))
+        pixels[r * step : (r + 1) * step, c * step : (c + 1) * step] = np.clip(patch, 0, 255)
+    rate = np.exp(rng.normal(1.0, 0.5, n_genes))[None] * np.ones((n_side * n_side, 1))
+    rate[:, : n_genes // 2] *= np.exp(1.5 * (signal - 0.5))[:, None]
+    counts = rng.poisson(rate * rng.lognormal(1.0, 0.3, (n_side * n_side, 1)) * 5).astype(np.float32)
+    xy_um = np.column_stack([col + 0.5, row + 0.5]) * 200.0
+    table = AnnData(
+        obs=pd.DataFrame(
+            {keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: counts.sum(axis=1) + 20},
+            index=[f"{c}x{r}" for r, c in zip(row, col, strict=True)],
+        ),
+        var=pd.DataFrame(index=[f"GENE{g}" for g in range(n_genes)]),
+        obsm={keys.SPATIAL_UM: xy_um, keys.SPATIAL: xy_um / mpp},
+        layers={keys.COUNTS: sparse.csr_matrix(counts)},
+    )
+    card = SectionCard(technology=TECHNOLOGIES["toy"], organ="none", pitch_um=200.0, mpp=mpp, mpp_source="synthetic")
+    return Section(f"s{index}", donor, table, ArrayImage(pixels, mpp, f"image-{index}"), card)
+
+
+def _prepare(section: Section) -> Section:
+    table = with_lognorm(section).table
+    for name in (keys.COUNTS, keys.LOGNORM):
+        table.layers[name] = table.layers[name].toarray()
+    return section.with_table(table)

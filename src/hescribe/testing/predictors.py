@@ -1,0 +1,116 @@
+"""The contract of a predictor. Import the class into a test module, and every registered one is tested.
+
+>>> from hescribe.testing.predictors import TestPredictorContract  # in your test module
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hescribe import keys
+from hescribe.bench.model_folder import join_fitted, split_fitted
+from hescribe.cards import MethodCard
+from hescribe.data.cohort import Cohort
+from hescribe.errors import InputError, NotFittedError
+from hescribe.predict.base import Prediction, Predictor, predictors
+from hescribe.testing.cohorts import colour_cohort
+
+FAST = {"mlp": {"epochs": 2}}  # parameters that make a fit quick without changing what is tested
+
+
+def make(name: str) -> Any:
+    """Return a predictor that reads colour, so that no network is needed."""
+    predictor: Any = predictors.create(name)
+    changes = dict(FAST.get(name, {}))
+    if "encoder" in predictor.get_params():
+        changes["encoder"] = "color"
+    return predictor.with_params(**changes)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    """Return a prepared synthetic cohort of three donors."""
+    return colour_cohort()
+
+
+@pytest.mark.parametrize("name", list(predictors))
+class TestPredictorContract:
+    """What every predictor, present and future, must do."""
+
+    def test_is_a_predictor_with_a_card(self, name: str) -> None:
+        """It has the two methods and says what it is."""
+        predictor = predictors.create(name)
+        assert isinstance(predictor, Predictor)
+        assert isinstance(predictor.card, MethodCard)
+        assert predictor.card.summary
+
+    def test_refuses_to_predict_before_fit(self, name: str, cohort: Cohort) -> None:
+        """Predicting unfitted is an error that says what to do."""
+        with pytest.raises(NotFittedError, match="call fit"):
+            make(name).predict(cohort[0])
+
+    def test_fit_returns_itself(self, name: str, cohort: Cohort) -> None:
+        """Calls can be chained."""
+        predictor = make(name)
+        assert predictor.fit(cohort) is predictor
+
+    def test_predicts_every_spot_and_gene_from_a_blind_section(self, name: str, cohort: Cohort) -> None:
+        """A finite value for every spot and gene, in panel order, without any expression."""
+        prediction = make(name).fit(cohort).predict(cohort[0].blind())
+        assert isinstance(prediction, Prediction)
+        assert prediction.genes == cohort.genes
+        assert prediction.mean.shape == (cohort[0].n_spots, len(cohort.genes))
+        assert np.isfinite(prediction.mean).all()
+
+    def test_does_not_change_its_input(self, name: str, cohort: Cohort) -> None:
+        """Neither fit nor predict writes into the cohort."""
+        before = cohort.stack(keys.LOGNORM).copy()
+        make(name).fit(cohort).predict(cohort[0].blind())
+        np.testing.assert_array_equal(cohort.stack(keys.LOGNORM), before)
+
+    def test_is_deterministic(self, name: str, cohort: Cohort) -> None:
+        """The same data and seed give the same prediction."""
+        first, second = (make(name).fit(cohort).predict(cohort[0].blind()).mean for _ in range(2))
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+    def test_does_not_depend_on_spot_order(self, name: str, cohort: Cohort) -> None:
+        """Reversing the spots of a section reverses its prediction."""
+        predictor, section = make(name).fit(cohort), cohort[0].blind()
+        reverse = section.with_table(section.table[::-1].copy())
+        expected = predictor.predict(section).mean[::-1]
+        np.testing.assert_allclose(predictor.predict(reverse).mean, expected, rtol=1e-4, atol=1e-5)
+
+    def test_ignores_spots_that_are_not_kept(self, name: str, cohort: Cohort) -> None:
+        """The expression of a spot that is no target cannot change the fit."""
+        masked = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) % 3 > 0))
+        poisoned = masked.map(lambda s: _poison(s, ~s.kept))
+        clean, other = (make(name).fit(c).predict(cohort[0].blind()).mean for c in (masked, poisoned))
+        np.testing.assert_allclose(clean, other, rtol=1e-5, atol=1e-6)
+
+    def test_fits_on_one_donor(self, name: str, cohort: Cohort) -> None:
+        """With one donor the inner choices fall back to spatial blocks."""
+        one = cohort.where(lambda s: s.donor == cohort.donors[0])
+        assert np.isfinite(make(name).fit(one).predict(cohort[-1].blind()).mean).all()
+
+    def test_survives_saving(self, name: str, cohort: Cohort) -> None:
+        """What a fit leaves behind is arrays and plain values, and is enough to predict."""
+        fitted = make(name).fit(cohort)
+        restored = make(name).set_fitted(join_fitted(*split_fitted(fitted.get_fitted())))
+        section = cohort[0].blind()
+        np.testing.assert_array_equal(restored.predict(section).mean, fitted.predict(section).mean)
+
+    def test_parameters_round_trip_and_refuse_unknown_names(self, name: str) -> None:
+        """``get_params`` is complete, and a typo is an error."""
+        predictor = make(name)
+        assert predictor.with_params().get_params() == predictor.get_params()
+        with pytest.raises(InputError, match="has no parameter"):
+            predictor.with_params(no_such_parameter=1)
+
+
+def _poison(section, where):  # noqa: ANN001, ANN202 - Section, mask
+    table = section.table.copy()
+    layer = table.layers[keys.LOGNORM].copy()
+    layer[where] = 1e3
+    table.layers[keys.LOGNORM] = layer
+    return section.with_table(table)
