@@ -1,0 +1,67 @@
+"""Rings on the three kinds of array, against counts by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from hescribe import keys
+from hescribe.cards import SectionCard, TechnologyCard
+from hescribe.data.section import Section
+from hescribe.prep.graph import rings, spot_graph
+
+
+def grid(kind, places, xy_um=None):
+    row, col = np.array(places).T
+    obs = pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col}, index=[str(i) for i in range(len(row))])
+    xy = np.column_stack([col, row]) * 100.0 if xy_um is None else xy_um
+    card = SectionCard(technology=TechnologyCard(name="t", title="t", grid=kind), pitch_um=100.0)
+    return Section("s", "d", AnnData(obs=obs, obsm={keys.SPATIAL_UM: xy}), card=card)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places", "sizes"),
+    [
+        ("square", [(r, c) for r in range(5) for c in range(5)], (8, 16)),
+        ("checker", [(r, c) for r in range(9) for c in range(9) if (r + c) % 2 == 0], (8, 16)),
+        ("hex", [(r, c) for r in range(9) for c in range(17) if (r + c) % 2 == 0], (6, 12)),
+    ],
+)
+def test_the_middle_spot_has_full_rings(kind, places, sizes):
+    section = grid(kind, places)
+    middle = places.index((len({r for r, _ in places}) // 2, len({c for _, c in places}) // 2))
+    for ring, size in zip(rings(section, 2), sizes, strict=True):
+        row = ring[middle].toarray().ravel()
+        assert (row > 0).sum() == size
+        assert row[middle] == 0
+        assert row.sum() == pytest.approx(1)
+
+
+def test_a_lone_spot_stands_for_its_empty_rings():
+    section = grid("square", [(0, 0), (20, 20)])
+    for ring in rings(section, 2):
+        np.testing.assert_array_equal(ring.toarray(), np.eye(2))
+
+
+def test_without_an_array_the_pitch_decides():
+    xy = np.array([[0.0, 0.0], [105.0, 0.0], [0.0, 210.0]])
+    section = grid(None, [(0, 0), (0, 0), (0, 0)], xy)
+    first, second = rings(section, 2)
+    assert first[0, 1] == 1
+    assert second[0, 2] == 1
+
+
+def test_touching_spots_are_linked_both_ways_and_never_to_themselves():
+    graph = spot_graph(grid("square", [(0, 0), (0, 1), (0, 2)])).toarray()
+    np.testing.assert_allclose(graph, [[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+
+
+def test_rings_do_not_depend_on_the_order_of_spots():
+    places = [(r, c) for r in range(4) for c in range(4)]
+    section = grid("square", places)
+    order = np.random.default_rng(0).permutation(16)
+    shuffled = replace(section, table=section.table[order].copy())
+    expected = rings(section, 1)[0].toarray()[np.ix_(order, order)]
+    np.testing.assert_allclose(rings(shuffled, 1)[0].toarray(), expected)
