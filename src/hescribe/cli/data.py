@@ -19,7 +19,7 @@ Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")
     "hescribe data import outs --reader visium --mpp 0.5 --out cohort",
 )
 @command
-def import_(  # noqa: PLR0913 - one argument per option of the command
+def import_(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the dataset.")],
     reader: Annotated[str, typer.Option("--reader", help="Format: st, visium or h5ad.")],
     out: Annotated[Path, typer.Option("--out", help="Cohort folder to write; must be new or empty.")],
@@ -32,10 +32,12 @@ def import_(  # noqa: PLR0913 - one argument per option of the command
     card: Annotated[
         str | None, typer.Option("--card", help="Id in the catalogue.  [default: recognised by its files]")
     ] = None,
-    copy_images: Annotated[
+    copy_images: Annotated[  # noqa: FBT002 - a flag of the command
         bool, typer.Option("--copy-images", help="Copy the images into the cohort; else they stay where they are.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the cohort at --out.")] = False,
+    overwrite: Annotated[  # noqa: FBT002 - as above
+        bool, typer.Option("--overwrite", help="Replace the cohort at --out.")
+    ] = False,
 ) -> None:
     """Turn a dataset into a cohort: one panel, one scale, every check passed."""
     from hescribe.data.importing import import_cohort  # noqa: PLC0415 - keeps --help fast

@@ -78,7 +78,7 @@ def recognise(source: Path) -> Entry | None:
     """Return the entry whose landmark file lies in ``source``, None if it is no known dataset."""
     for entry in load_catalogue().values():
         mark = entry.landmark
-        if mark and (file := source / mark.path).is_file():
-            if hashlib.sha256(file.read_bytes()).hexdigest() == mark.sha256:
-                return entry
+        file = source / mark.path if mark else source
+        if mark and file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == mark.sha256:
+            return entry
     return None

@@ -1,5 +1,6 @@
 """Import: from a dataset's own files to a cohort folder, with everything that was left out reported."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
 from hescribe.data.catalogue import find_entry, recognise
 from hescribe.data.cohort import Cohort
 from hescribe.data.folder import check_target, write_cohort
-from hescribe.data.manifest import Manifest
+from hescribe.data.image import ImageSource
+from hescribe.data.manifest import Manifest, ManifestSection
 from hescribe.data.readers.base import RawSection, readers
 from hescribe.data.scale import choose_mpp, find_pitch_px
 from hescribe.data.section import Section
@@ -22,7 +24,7 @@ from hescribe.data.toml_file import read_toml
 from hescribe.data.validate import check_section
 from hescribe.errors import DataAccessError, PanelError, SchemaError
 from hescribe.progress import track
-from hescribe.units import mpp_from_pitch, reduce_mpp, to_um
+from hescribe.units import mpp_from_pitch, to_um
 
 MIN_SHARED = 0.5  # of the others' genes: a section below it is on another panel, and would empty the common one
 
@@ -60,7 +62,7 @@ class ImportReport:
         return tuple(s.id for s in self.cohort if s.image is None)
 
 
-def import_cohort(
+def import_cohort(  # noqa: PLR0913 - one argument per option of the command
     source: Path,
     reader: str,
     out: Path,
@@ -123,21 +125,13 @@ def import_cohort(
         entry.card if entry else DatasetCard(id=out.resolve().name, technology=sections[0].card.technology.name),
     )
     write_cohort(cohort, out, copy_images=copy_images, overwrite=overwrite)
-    notes = [n for r in raw for n in (f"{r.id}: {note}" for note in r.notes)]
-    if facts.pitch_note and any(s.card.mpp_source == "manifest" for s in cohort):
-        notes.append(facts.pitch_note)
-    if unknown := [r.id for r in raw if not (facts.donor_of(r.id) or r.donor)]:
-        notes.append(
-            f"the donor of {len(unknown)} of {len(raw)} sections is not recorded ({', '.join(unknown[:3])}, ...): each "
-            "counts as a donor of its own, so that scores are too good if they are not; declare donors in a manifest"
-        )
     return ImportReport(
         cohort=cohort,
         path=out,
         dropped_spots={r.id: r.dropped_spots for r in raw if r.dropped_spots},
         n_genes_measured={r.id: len(r.genes) for r in raw},
         n_genes_dropped=n_dropped,
-        notes=tuple(notes),
+        notes=_collect_notes(raw, facts, cohort),
     )
 
 
@@ -149,7 +143,7 @@ def choose_panel(sections: list[Section]) -> tuple[list[str], int]:
     PanelError
         If a section shares under half of the genes of the others, or fewer than 2 genes are common.
     """
-    every = pd.Index(np.unique(np.concatenate([s.table.var_names.to_numpy(dtype=str) for s in sections])))
+    every = pd.Index(np.concatenate([s.table.var_names.to_numpy() for s in sections])).unique()
     has = np.stack([every.isin(s.table.var_names) for s in sections])  # (n_sections, n_genes)
     common = has.astype(np.float32) @ has.T.astype(np.float32)  # genes of both, pair by pair
     share = common / has.sum(axis=1)  # of the genes of the section in the column
@@ -167,60 +161,79 @@ def choose_panel(sections: list[Section]) -> tuple[list[str], int]:
     return panel, len(every) - len(panel)
 
 
+def _collect_notes(raw: list[RawSection], manifest: Manifest, cohort: Cohort) -> tuple[str, ...]:
+    notes = [f"{r.id}: {note}" for r in raw for note in r.notes]
+    if manifest.pitch_note and any(s.card.mpp_source == "manifest pitch" for s in cohort):
+        notes.append(manifest.pitch_note)
+    if unknown := [r.id for r in raw if not (manifest.donor_of(r.id) or r.donor)]:
+        notes.append(
+            f"the donor of {len(unknown)} of {len(raw)} sections is not recorded ({', '.join(unknown[:3])}): each "
+            "counts as a donor of its own, and scores are too good if it is not; declare the donors in a manifest"
+        )
+    return tuple(notes)
+
+
 def _to_panel(table: AnnData, panel: list[str]) -> AnnData:
     if list(table.var_names) == panel:
         return table
     columns = table.var_names.get_indexer(panel)
-    return table[:, columns].copy()
+    counts = sparse.csr_matrix(table.layers[keys.COUNTS][:, columns])
+    layers = {keys.COUNTS: counts}
+    return AnnData(
+        obs=table.obs, var=table.var.iloc[columns], layers=layers, obsm=dict(table.obsm), uns=dict(table.uns)
+    )
 
 
 def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | None) -> Section:
     """Return a reader's section with its scale, its image and every gene of its own table."""
     facts = manifest.of(raw.id)
     technology = TECHNOLOGIES[manifest.technology or raw.technology]
-    image = source / facts.image if facts.image else raw.image
-    if raw.xy_px is None:
-        raise SchemaError(str(raw.where), [f"section {raw.id} has no spot coordinates in pixels"])
-    scale = facts.coordinate_scale if facts.image else raw.coordinate_scale if image else 1.0
-    xy_px = raw.xy_px * scale
     pitch_um = facts.pitch_um or manifest.pitch_um or technology.pitch_um
-    pitch_px = None
+    card = SectionCard(
+        technology=technology,
+        organ=facts.organ or manifest.organ or raw.organ or "unknown",
+        organism=manifest.organism or "unknown",
+        pitch_um=pitch_um,
+    )
+    image = source / facts.image if facts.image else raw.image
+    scale = facts.coordinate_scale if facts.image else raw.coordinate_scale if image else 1.0
+    xy_px = _check_places(raw) * scale
+    stated = {"image": read_stated_mpp(image) if image else None, "--mpp": mpp, "manifest": facts.mpp}
     if pitch_um and technology.grid and raw.array_xy is not None:
         pitch_px = find_pitch_px(xy_px, raw.array_xy, technology.grid, f"section {raw.id}")
-    by_pitch = "manifest" if pitch_um != technology.pitch_um else "spot pitch"
-    stated = {
-        "image": read_stated_mpp(image) if image else None,
-        "--mpp": mpp,
-        "manifest": facts.mpp,
-        **(
-            {f"{by_pitch}": mpp_from_pitch(pitch_um, pitch_px)}
-            if pitch_px and not (by_pitch == "manifest" and facts.mpp)
-            else {}
-        ),
-    }
-    chosen, origin = choose_mpp(stated, f"section {raw.id}")
+        origin = "spot pitch" if pitch_um == technology.pitch_um else "manifest pitch"
+        stated[origin] = mpp_from_pitch(pitch_um, pitch_px)
+    mpp, origin = choose_mpp(stated, f"section {raw.id}")
     return Section(
         id=raw.id,
         donor=manifest.donor_of(raw.id) or raw.donor or raw.id,
-        table=_to_table(raw, xy_px, chosen),
-        image=open_image(
-            image,
-            chosen,
-            mask_boxes_px=facts.mask_boxes_px,
-            black_background=facts.black_background,
-            fill_rgb=facts.fill_rgb,
-        )
-        if image
-        else None,
-        card=SectionCard(
-            technology=technology,
-            organ=facts.organ or manifest.organ or raw.organ or "unknown",
-            organism=manifest.organism or "unknown",
-            pitch_um=pitch_um,
-            mpp=chosen,
-            mpp_source=origin,
-        ),
+        table=_to_table(raw, xy_px, mpp),
+        image=_open(image, mpp, facts) if image else None,
+        card=replace(card, mpp=mpp, mpp_source=origin),
     )
+
+
+def _open(path: Path, mpp: float, facts: ManifestSection) -> ImageSource:
+    return open_image(
+        path,
+        mpp,
+        mask_boxes_px=facts.mask_boxes_px,
+        black_background=facts.black_background,
+        fill_rgb=facts.fill_rgb,
+    )
+
+
+def _check_places(raw: RawSection) -> np.ndarray:
+    """Return the pixel coordinates of the spots, or say that there are none."""
+    if not raw.spots:
+        raise SchemaError(str(raw.where), [f"section {raw.id} is empty: it has no spots"])
+    if raw.xy_px is None:
+        raise SchemaError(str(raw.where), [f"section {raw.id} has no spot coordinates in pixels"])
+    wrong = ~np.isfinite(raw.xy_px).all(axis=1)
+    if wrong.any():
+        first = raw.spots[int(np.flatnonzero(wrong)[0])]
+        raise SchemaError(str(raw.where), [f"{wrong.sum()} spots have no coordinates; the first is {first}"])
+    return raw.xy_px
 
 
 def _to_table(raw: RawSection, xy_px: np.ndarray, mpp: float) -> AnnData:
@@ -233,10 +246,12 @@ def _to_table(raw: RawSection, xy_px: np.ndarray, mpp: float) -> AnnData:
     var = pd.DataFrame(index=pd.Index(raw.genes, dtype=str))
     if raw.gene_ids is not None:
         var[keys.GENE_ID] = list(raw.gene_ids)
-    return AnnData(
-        obs=obs,
-        var=var,
-        layers={keys.COUNTS: sparse.csr_matrix(raw.counts)},
-        obsm={keys.SPATIAL: xy_px, keys.SPATIAL_UM: np.asarray(to_um(xy_px, mpp))},
-        uns={keys.DROPPED_SPOTS: list(raw.dropped_spots), keys.N_GENES_MEASURED: len(raw.genes)},
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")  # check_section says which
+        return AnnData(
+            obs=obs,
+            var=var,
+            layers={keys.COUNTS: sparse.csr_matrix(raw.counts)},
+            obsm={keys.SPATIAL: xy_px, keys.SPATIAL_UM: np.asarray(to_um(xy_px, mpp))},
+            uns={keys.DROPPED_SPOTS: list(raw.dropped_spots), keys.N_GENES_MEASURED: len(raw.genes)},
+        )

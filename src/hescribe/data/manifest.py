@@ -82,7 +82,7 @@ class Manifest(Record):
     organism: str | None = None
     pitch_um: Positive | None = None
     pitch_note: str = ""
-    donors: dict[str, tuple[str, ...]] = {}
+    donors: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     section: tuple[ManifestSection, ...] = ()
 
     @field_validator("technology")

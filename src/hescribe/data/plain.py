@@ -1,7 +1,10 @@
 """PlainImage: a JPEG, PNG or TIFF file behind ImageSource, decoded when a pixel is asked for."""
 
 import hashlib
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,6 +108,40 @@ def read_size_px(path: Path) -> tuple[int, int]:
     return _read_size_px(path, _state(path))
 
 
+def check_whole(path: Path) -> None:
+    """Raise ``FormatError`` for a file that is cut off or in print colours, without decoding one that is whole."""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 12))
+        end = file.read()
+    kind = _kind(path)
+    if kind == "tiff":
+        return  # has its directory anywhere
+    with _damage_named(path):
+        with _HEADS[kind](path) as head:
+            _refuse_cmyk(path, head.mode == "CMYK")
+        if not end.endswith(_ENDS[kind]):
+            _decode(path, kind)  # junk after the end is legal: only decoding tells
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever a codec raises for a damaged file into one error with its name."""
+    try:
+        yield
+    except DataAccessError:
+        raise
+    except Exception as error:  # codecs raise OSError, SyntaxError, struct.error and their own
+        raise FormatError(f"image {path} is damaged or truncated: {error}") from error
+
+
+def _refuse_cmyk(path: Path, is_cmyk: bool) -> None:
+    if is_cmyk:
+        raise FormatError(
+            f"image {path} is CMYK, the colours of print; convert it to RGB with its colour profile first"
+        )
+
+
 def _state(path: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
@@ -121,7 +158,7 @@ def _hash_file(path: Path, state: tuple[int, int]) -> str:  # noqa: ARG001 - the
 
 @lru_cache(maxsize=4096)
 def _read_size_px(path: Path, state: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG001 - as above
-    try:
+    with _damage_named(path):
         kind = _kind(path)
         if kind == "tiff":
             import tifffile  # noqa: PLC0415 - half of all users have no TIFF
@@ -132,10 +169,6 @@ def _read_size_px(path: Path, state: tuple[int, int]) -> tuple[int, int]:  # noq
         else:
             with _HEADS[kind](path) as head:
                 width, height = head.size
-    except DataAccessError:
-        raise
-    except Exception as error:  # the codecs raise what they like for a damaged file
-        raise FormatError(f"image {path} is damaged: {error}") from error
     if width * height > MAX_PX:
         raise FormatError(f"image {path} has {width} x {height} pixels, more than fit in memory; tile it as a pyramid")
     return width, height
@@ -150,15 +183,11 @@ def _pixels(
     fill: tuple[int, int, int],
 ) -> np.ndarray:
     _read_size_px(path, state)
-    try:
+    with _damage_named(path):
         kind = _kind(path)
         pixels = _decode_tiff(path) if kind == "tiff" else _decode(path, kind)
-    except DataAccessError:
-        raise
-    except Exception as error:  # the codecs raise what they like for a damaged file
-        raise FormatError(f"image {path} is damaged or truncated: {error}") from error
     if black:
-        pixels = np.where((pixels <= BLACK).all(axis=2, keepdims=True), np.uint8(fill), pixels)
+        pixels = np.where((pixels <= BLACK).all(axis=2, keepdims=True), np.array(fill, dtype=np.uint8), pixels)
     if boxes and not pixels.flags.writeable:
         pixels = pixels.copy()
     for x0, y0, x1, y1 in boxes:
@@ -169,6 +198,7 @@ def _pixels(
 
 # The classes themselves: Image.open refuses honest slides of over 179 million pixels as bombs.
 _HEADS = {"jpeg": JpegImagePlugin.JpegImageFile, "png": PngImagePlugin.PngImageFile}
+_ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}
 
 
 def _kind(path: Path) -> str:
@@ -186,11 +216,8 @@ def _kind(path: Path) -> str:
 def _decode(path: Path, kind: str) -> np.ndarray:
     with _HEADS[kind](path) as image:
         mode, alpha = image.mode, image.has_transparency_data
-        if mode == "CMYK":
-            raise FormatError(
-                f"image {path} is CMYK, the colours of print; convert it to RGB with its colour profile first"
-            )
-        if kind == "jpeg" and path.read_bytes()[-2:] == b"\xff\xd9":  # whole: the fast decoder hides a missing end
+        _refuse_cmyk(path, mode == "CMYK")
+        if kind == "jpeg" and path.read_bytes().endswith(_ENDS[kind]):  # the fast decoder hides a missing end
             import imagecodecs  # noqa: PLC0415 - 0.1 s
 
             return _to_rgb8(imagecodecs.jpeg8_decode(path.read_bytes()))
@@ -210,14 +237,11 @@ def _decode_tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         colours = tifffile.PHOTOMETRIC
-        if page.photometric == colours.SEPARATED:
-            raise FormatError(
-                f"image {path} is CMYK, the colours of print; convert it to RGB with its colour profile first"
-            )
+        _refuse_cmyk(path, page.photometric == colours.SEPARATED)
         pixels = page.asarray()
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
             pixels = np.moveaxis(pixels, 0, -1)
-        if page.photometric == colours.PALETTE:
+        if page.colormap is not None:
             pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
         if page.photometric == colours.MINISWHITE:
             pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype != bool else ~pixels

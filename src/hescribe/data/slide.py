@@ -4,11 +4,15 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from openslide import OpenSlide
+
 from hescribe.data.image import ImageSource, read_region
-from hescribe.data.plain import GLASS_RGB, PlainImage, hash_file, read_size_px
+from hescribe.data.plain import GLASS_RGB, PlainImage, check_whole, hash_file, read_size_px
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.units import check_agreement, check_mpp, reduce_mpp, to_px, to_um
 
@@ -138,7 +142,8 @@ def open_image(
         if mask_boxes_px or black_background:
             raise InputError(f"{path} is a whole-slide image: masks are for flat images only")
         return SlideImage(path, mpp)  # type: ignore[arg-type] # None means: the file's own
-    read_size_px(path)  # a damaged head is the first thing to tell
+    read_size_px(path)  # a damaged file is the first thing to tell
+    check_whole(path)
     stated = {k: v for k, v in {"the file": read_stated_mpp(path), "mpp": mpp}.items() if v is not None}
     check_agreement(stated, str(path))
     mpp = check_mpp(mpp if mpp is not None else stated.get("the file"), str(path))
@@ -146,7 +151,7 @@ def open_image(
 
 
 @lru_cache(maxsize=4)
-def _open(path: Path) -> "openslide.OpenSlide":  # noqa: F821 - imported below
+def _open(path: Path) -> "OpenSlide":
     import openslide  # noqa: PLC0415 - loads a C library
 
     try:
@@ -175,4 +180,5 @@ def _over_white(rgba: np.ndarray) -> np.ndarray:
     if (alpha == 255).all():
         return rgba[:, :, :3]
     wide = rgba[:, :, :3].astype(np.uint16)
-    return ((wide * alpha + 255 * (255 - alpha.astype(np.uint16)) + 127) // 255).astype(np.uint8)
+    over_white: np.ndarray = ((wide * alpha + 255 * (255 - alpha.astype(np.uint16)) + 127) // 255).astype(np.uint8)
+    return over_white

@@ -41,7 +41,7 @@ def check_cohort(path: Path) -> list[Finding]:
         except HescribeError as error:
             found.append(Finding("error", str(error)))
             continue
-        found += [Finding("error", problem) for problem in check_section(section)]
+        found += [Finding("error", problem) for problem in check_section(section) + _check_image(section)]
         panels[entry.id] = section.genes
         image = entry.image
         if image and hash_file(path / image.path) != image.sha256:
@@ -73,6 +73,16 @@ def check_section(section: Section) -> list[str]:
     except HescribeError as error:
         problems.append(str(error))
     return [p if p.startswith(f"section {section.id} ") else f"section {section.id}: {p}" for p in problems]
+
+
+def _check_image(section: Section) -> list[str]:
+    """Return what goes wrong when the image is decoded."""
+    try:
+        if section.image is not None:
+            section.image.read(0.0, 0.0, (section.image.mpp, section.image.mpp), section.image.mpp)
+    except HescribeError as error:
+        return [f"section {section.id}: {error}"]
+    return []
 
 
 def _check_names(section: Section) -> list[str]:
@@ -107,7 +117,8 @@ def _check_counts(section: Section) -> list[str]:
             spot = section.table.obs_names[int(np.searchsorted(counts.indptr, first, side="right")) - 1]
             gene = section.table.var_names[counts.indices[first]]
             problems.append(
-                f"{np.count_nonzero(mask)} counts are {what}; the first is {values[first]:g} of gene {gene} in spot {spot}"
+                f"{np.count_nonzero(mask)} counts are {what}; the first is {values[first]:g} "
+                f"of gene {gene} in spot {spot}"
             )
     return problems
 

@@ -1,13 +1,17 @@
 """What a reader gives: the sections as the files hold them, before scale, panel and checks."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy import sparse
 
+from hescribe.errors import SchemaError
 from hescribe.registry import Registry
+
+MIN_OVERLAP = 0.9  # of the spots of either file: below it, the two files hardly belong together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class RawSection:
     regions: np.ndarray | None = None
     gene_ids: tuple[str, ...] | None = None
     dropped_spots: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 class Reader(Protocol):
@@ -81,6 +85,24 @@ class Reader(Protocol):
             If its content breaks the format.
         """
         ...
+
+
+def match_spots(counted: Collection[str], placed: Collection[str], where: Path) -> set[str]:
+    """Return the spots that both the count table and the spot file have.
+
+    Raises
+    ------
+    SchemaError
+        If they are under 90 % of either file.
+    """
+    both = set(counted) & set(placed)
+    if len(both) < MIN_OVERLAP * max(len(counted), len(placed)):
+        problem = (
+            f"only {len(both)} spots are in both the count table ({len(counted)}) and the spot file ({len(placed)}); "
+            f"at least {MIN_OVERLAP:.0%} must be: do both files belong to this section?"
+        )
+        raise SchemaError(str(where), [problem])
+    return both
 
 
 readers: Registry[Reader] = Registry("reader", "hescribe.data.readers", besides=("count_table",))

@@ -4,6 +4,7 @@ Legacy ST tables are mostly zeros written out: one pass over the bytes keeps the
 """
 
 import gzip
+import threading
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -14,8 +15,10 @@ from scipy import sparse
 
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 
-TAB, ZERO = 9, 48
+TAB, NEWLINE, ZERO = 9, 10, 48
 MAX_DIGITS = 9  # what fits an int32 for sure
+
+_compiling = threading.Lock()
 
 
 def read_count_table(path: Path) -> tuple[sparse.csr_matrix, tuple[str, ...], tuple[str, ...]]:
@@ -34,29 +37,26 @@ def read_count_table(path: Path) -> tuple[sparse.csr_matrix, tuple[str, ...], tu
     SchemaError
         If a value is not a non-negative integer: the first is named with its spot and gene.
     """
-    head, *lines = _read_text(path).splitlines()
-    genes = tuple(head.decode("utf-8", "replace").rstrip("\t").split("\t"))
-    genes = genes[1:] if head[:1] in b"\t" or _n_values(lines) == len(genes) - 1 else genes
-    spots, values = [], []
-    for number, line in enumerate(lines, start=2):
-        name, _, rest = line.partition(b"\t")
-        if rest.count(b"\t") + 1 != len(genes):
-            raise FormatError(
-                f"{path}, line {number} has {rest.count(9) + 1 if rest else 0} values, and the head names "
-                f"{len(genes)} genes; the file may be truncated"
-            )
-        spots.append(name.decode("utf-8", "replace"))
-        values.append(rest)
+    head, _, body = _read_text(path).partition(b"\n")
+    lines = body.split(b"\n")[:-1]
+    genes = tuple(head.decode("utf-8", "replace").split("\t"))
+    if lines and lines[0].count(b"\t") == len(genes) - 1:
+        genes = genes[1:]  # the corner above the spot names; R leaves it out
     if not lines or not genes:
-        raise FormatError(f"{path} holds no {'spot' if not lines else 'gene'}")
-    return _parse(values, tuple(spots), genes, path), tuple(spots), genes
-
-
-def _n_values(lines: list[bytes]) -> int:
-    return lines[0].count(b"\t") if lines else -1
+        raise FormatError(f"{path} holds no {'gene' if lines else 'spot'}")
+    spots = tuple(line[: max(line.find(b"\t"), 0)].decode("utf-8", "replace") for line in lines)
+    shape = (len(spots), len(genes))
+    values, columns = np.empty((2, shape[0] * shape[1]), dtype=np.int32)  # memory is taken as it is filled
+    indptr = np.zeros(shape[0] + 1, dtype=np.int32)
+    n_values = _get_parser()(np.frombuffer(body, dtype=np.uint8), shape[1], values, columns, indptr)
+    if n_values < 0:
+        return _parse_slowly(lines, genes, path), spots, genes
+    parts = (values[:n_values].copy(), columns[:n_values].copy(), indptr)
+    return sparse.csr_matrix(parts, shape=shape), spots, genes
 
 
 def _read_text(path: Path) -> bytes:
+    """Return the unpacked file with plain line ends, the last line included."""
     try:
         content = path.read_bytes()
         text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -64,68 +64,76 @@ def _read_text(path: Path) -> bytes:
         raise FormatError(f"{path} is damaged or truncated: {error}") from error
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not text.strip():
+    if not text[:1024].strip():
         raise FormatError(f"{path} is empty")
-    return text
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    return text if text.endswith(b"\n") and not text.endswith(b"\n\n") else text.rstrip(b"\n") + b"\n"
 
 
-def _parse(lines: list[bytes], spots: tuple[str, ...], genes: tuple[str, ...], path: Path) -> sparse.csr_matrix:
-    """Return the numbers of lines that hold nothing but values and tabs."""
-    text = np.frombuffer(b"\t".join([*lines, b""]), dtype=np.uint8)  # every value ends with a tab
-    values, columns = np.empty((2, len(spots) * len(genes)), dtype=np.int32)  # pages are taken as they are filled
-    indptr = np.zeros(len(spots) + 1, dtype=np.int32)
-    n_values = _digits_to_csr()(text, len(genes), values, columns, indptr)
-    if n_values < 0:
-        return _parse_slowly(lines, spots, genes, path)
-    parts = (values[:n_values].copy(), columns[:n_values].copy(), indptr)
-    return sparse.csr_matrix(parts, shape=(len(spots), len(genes)))
+def _get_parser() -> Callable[..., int]:
+    with _compiling:  # two threads that need it first compile it once
+        return _compile_parser()
 
 
 @cache
-def _digits_to_csr() -> Callable[..., int]:
-    """Return the compiled loop over the bytes of a table."""
-    import numba  # noqa: PLC0415 - 0.5 s, and half a second to compile
+def _compile_parser() -> Callable[..., int]:
+    """Return the loop over the bytes of a table's body; it returns -1 for anything but plain integers."""
+    import numba  # noqa: PLC0415 - 0.5 s
 
-    @numba.njit(nogil=True)
-    def fill(text, n_genes, values, columns, indptr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    @numba.njit("int64(Array(uint8, 1, 'C', readonly=True), int64, int32[::1], int32[::1], int32[::1])", nogil=True)
+    def parse(text, n_genes, values, columns, indptr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
         n_values = row = column = value = n_digits = 0
+        in_name = True
         for char in text:
             digit = char - ZERO
-            if char == TAB and n_digits > 0:
+            if in_name:
+                in_name = char != TAB
+                if char == NEWLINE:
+                    return -1  # a line without values
+            elif 0 <= digit <= 9 and n_digits < MAX_DIGITS:
+                value = value * 10 + digit
+                n_digits += 1
+            elif (char == TAB or char == NEWLINE) and n_digits > 0 and column < n_genes:  # noqa: PLR1714, SIM109 - a set is slow here
                 if value > 0:
                     values[n_values], columns[n_values] = value, column
                     n_values += 1
                 value = n_digits = 0
                 column += 1
-                if column == n_genes:
-                    column = 0
+                if char == NEWLINE:
+                    if column != n_genes:
+                        return -1  # too few values
                     row += 1
                     indptr[row] = n_values
-            elif 0 <= digit <= 9 and n_digits < MAX_DIGITS:
-                value = value * 10 + digit
-                n_digits += 1
-            else:  # a sign, a point, a letter, an empty value
-                return -1
+                    column, in_name = 0, True
+            else:
+                return -1  # a sign, a point, a letter, an empty value, too many values
         return n_values
 
-    return fill
+    return parse
 
 
-def _parse_slowly(lines: list[bytes], spots: tuple[str, ...], genes: tuple[str, ...], path: Path) -> sparse.csr_matrix:
-    """Return the numbers of lines that hold more than digits: integers in another dress, or an error."""
+def _parse_slowly(lines: list[bytes], genes: tuple[str, ...], path: Path) -> sparse.csr_matrix:
+    """Return counts that are written as ``3.0`` or ``1e3``, or say what is wrong and where."""
     rows = []
-    for spot, line in zip(spots, lines, strict=True):
-        row = np.zeros(len(genes))
-        for i, text in enumerate(line.split(b"\t")):
-            try:
-                row[i] = float(text)
-            except ValueError:
-                row[i] = np.nan
-            if not (row[i] >= 0 and row[i] == np.floor(row[i]) and row[i] < 10**MAX_DIGITS):
-                shown = text.decode("utf-8", "replace")
-                raise SchemaError(
-                    str(path),
-                    [f"spot {spot}, gene {genes[i]}: {shown!r} is not a count (an integer, 0 or more)"],
-                )
-        rows.append(sparse.csr_matrix(row.astype(np.int32)))
+    for number, line in enumerate(lines, start=2):
+        spot, *texts = line.decode("utf-8", "replace").split("\t")
+        if len(texts) != len(genes):
+            raise FormatError(
+                f"{path}, line {number} has {len(texts)} values, and the head names {len(genes)} genes; "
+                "the file may be truncated"
+            )
+        for gene, text in zip(genes, texts, strict=True):
+            if not _is_count(text):
+                problem = f"spot {spot}, gene {gene}: {text!r} is not a count (an integer, 0 or more)"
+                raise SchemaError(str(path), [problem])
+        rows.append(sparse.csr_matrix(np.array(texts, dtype=np.float64).astype(np.int32)))
     return sparse.vstack(rows, format="csr")
+
+
+def _is_count(text: str) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return 0 <= value < 10**MAX_DIGITS and value.is_integer()

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from hescribe.data.readers.base import RawSection
+from hescribe.data.readers.base import MIN_OVERLAP, RawSection, match_spots
 from hescribe.data.readers.count_table import read_count_table
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 from hescribe.params import Params
@@ -31,7 +31,6 @@ LAYOUTS = (
 SPOT_FILES = ("{id}_selection.tsv", "alignment_table_{id}.tsv", "{id}_selection.tsv.gz", "alignment_table_{id}.tsv.gz")
 LABEL_FILE = "{id}_labeled_coordinates.tsv"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
-MIN_OVERLAP = 0.9  # of the spots of either file: below it, the two files hardly belong together
 LAST_PLACE_1K = 35  # the 1k array has 33 x 35 places, the 2k array 64 x 66
 UNLABELLED = "undetermined"  # her2st's own word for a spot the pathologist left open
 SAME_PLACE = 0.25  # array steps between a label and its spot
@@ -77,7 +76,7 @@ def _read_section(name: str, table: Path, source: Path, layout: tuple[str, ...],
     spots = _read_spot_file(_find_spot_file(source / spot_folder, name))
     counts, rows, genes = read_count_table(table)
     _check_rows(rows, genes, table)
-    in_both = _match(rows, spots, table)
+    in_both = match_spots(rows, spots.index, table)
     kept = spots.loc[[r for r in rows if r in in_both]]
     kept = kept[kept["selected"] == 1]
     order = pd.Index(rows).get_indexer(kept.index)
@@ -147,21 +146,6 @@ def _check_rows(rows: tuple[str, ...], genes: tuple[str, ...], path: Path) -> No
     if len(set(rows)) < len(rows):
         twice = next(r for i, r in enumerate(rows) if r in rows[:i])
         raise SchemaError(str(path), [f"spot {twice} is listed twice"])
-
-
-def _match(rows: tuple[str, ...], spots: pd.DataFrame, path: Path) -> set[str]:
-    """Return the spots that both files have; refuse files that hardly overlap."""
-    both = set(rows) & set(spots.index)
-    share = len(both) / max(len(rows), len(spots))
-    if share < MIN_OVERLAP:
-        raise SchemaError(
-            str(path),
-            [
-                f"only {len(both)} spots are in both the count table ({len(rows)}) and the spot file ({len(spots)}); "
-                f"at least {MIN_OVERLAP:.0%} must be: do both files belong to this section?"
-            ],
-        )
-    return both
 
 
 def _read_regions(path: Path, spots: pd.DataFrame) -> tuple[np.ndarray | None, tuple[str, ...]]:

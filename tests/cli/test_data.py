@@ -1,0 +1,80 @@
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from hescribe.cli.data import app
+
+
+@pytest.fixture
+def run():
+    return lambda *words: CliRunner().invoke(app, [str(w) for w in words])
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Return a legacy ST folder: two donors' sections without image, one spot of A1 without place."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    names = [f"{x}x{y}" for x in range(1, 7) for y in range(1, 5)]
+    for section in ("A1", "B1"):
+        counts = pd.DataFrame(1, index=names, columns=["G1", "G2", "G3"])
+        counts.to_csv(folder / f"{section}.tsv", sep="\t")
+        place = pd.Series(names).str.split("x", expand=True).astype(int)
+        spots = pd.DataFrame({"x": place[0], "y": place[1], "new_x": place[0], "new_y": place[1]})
+        spots["pixel_x"], spots["pixel_y"], spots["selected"] = place[0] * 100, place[1] * 100, 1
+        spots.iloc[int(section == "A1") :].to_csv(folder / f"{section}_selection.tsv", sep="\t", index=False)
+    return folder
+
+
+def test_import_show_and_check_work_together(run, source, tmp_path):
+    out = tmp_path / "cohort"
+    imported = run("import", source, "--reader", "st", "--out", out)
+    assert imported.exit_code == 0
+    assert "2 sections of 2 donors, 47 spots, 3 genes in all sections (0 others left out)" in imported.stdout
+    assert "A1: 1 spots left out, only one of its files has them: 1x1" in imported.stderr
+    assert "A1" in run("show", out).stdout
+    assert "0 errors, 1 warnings" in run("check", out).stdout
+
+
+def test_json_is_one_object_and_nothing_else(run, source, tmp_path):
+    out = tmp_path / "cohort"
+    imported = json.loads(run("import", source, "--reader", "st", "--out", out, "--json", "--quiet").stdout)
+    assert imported["n_spots"] == 47
+    assert imported["dropped_spots"] == {"A1": ["1x1"]}
+    assert imported["scale"]["A1"] == {"mpp": pytest.approx(2.0), "source": "spot pitch"}
+    assert json.loads(run("show", out, "--json").stdout)["section"][0]["id"] == "A1"
+    checked = json.loads(run("check", out, "--json").stdout)
+    assert checked["ok"]
+    assert checked["findings"][0]["level"] == "warning"
+
+
+def test_a_mistake_is_one_sentence_and_exit_1(run, source, tmp_path):
+    for words in (
+        (tmp_path / "no", "--reader", "st"),
+        (source, "--reader", "stt"),
+        (source, "--reader", "visium"),
+        (source, "--reader", "st", "--mpp", "900"),
+        (source, "--reader", "st", "--card", "nothing"),
+        (source, "--reader", "st", "--manifest", tmp_path / "no.toml"),
+    ):
+        result = run("import", *words, "--out", tmp_path / "cohort")
+        assert result.exit_code == 1, words
+        assert result.stderr.startswith("error: "), words
+        assert result.stdout == ""
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_wrong_usage_is_exit_2(run, source):
+    assert run("import", source, "--reader", "st").exit_code == 2
+
+
+def test_a_damaged_cohort_fails_the_check(run, source, tmp_path):
+    out = tmp_path / "cohort"
+    run("import", source, "--reader", "st", "--out", out)
+    (out / "sections/A1.h5ad").write_bytes(b"x")
+    result = run("check", out)
+    assert result.exit_code == 1
+    assert "error: " in result.stdout
+    assert "A1.h5ad is damaged" in result.stdout

@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from hescribe.data.readers.base import readers
+from hescribe.errors import DataAccessError, FormatError, SchemaError
+
+
+def read(path):
+    return readers.create("h5ad").read(path)
+
+
+def table(n_spots=6, **obs):
+    counts = np.random.default_rng(0).poisson(2, (n_spots, 3)).astype(np.float32)
+    var = pd.DataFrame({"gene_ids": ["E1", "E2", "E3"]}, index=["A", "B", "C"])
+    frame = pd.DataFrame(obs, index=[f"s{i}" for i in range(n_spots)])
+    return AnnData(counts, obs=frame, var=var, obsm={"spatial": np.arange(2.0 * n_spots).reshape(-1, 2)})
+
+
+def test_counts_names_and_places_come_over(tmp_path):
+    given = table(donor="d7")
+    given.write_h5ad(tmp_path / "sec.h5ad")
+    (section,) = read(tmp_path / "sec.h5ad")
+    assert section.counts.toarray().tolist() == given.X.tolist()
+    assert (section.id, section.donor) == ("sec", "d7")
+    assert (section.genes, section.gene_ids) == (("A", "B", "C"), ("E1", "E2", "E3"))
+    assert section.xy_px.tolist() == given.obsm["spatial"].tolist()
+    assert section.image is None
+
+
+def test_sections_are_told_apart_by_the_library(tmp_path):
+    given = table(library_id=["b", "a", "b", "a", "b", "a"], patient_id=["p2", "p1"] * 3)
+    given.write_h5ad(tmp_path / "all.h5ad")
+    one, two = read(tmp_path / "all.h5ad")
+    assert (one.id, one.donor, one.spots) == ("a", "p1", ("s1", "s3", "s5"))
+    assert (two.id, two.donor, two.spots) == ("b", "p2", ("s0", "s2", "s4"))
+    assert two.counts.toarray().tolist() == given.X[::2].tolist()
+
+
+def test_a_folder_gives_every_file_with_the_image_beside_it(tmp_path):
+    for name in ("two", "one"):
+        table().write_h5ad(tmp_path / f"{name}.h5ad")
+    (tmp_path / "one.png").write_bytes(b"opened by the import only")
+    one, two = read(tmp_path)
+    assert (one.id, one.image.name, two.id, two.image) == ("one", "one.png", "two", None)
+
+
+def test_counts_are_taken_from_where_the_integers_are(tmp_path):
+    raw = table()
+    layered = raw.copy()
+    layered.layers["counts"] = sparse.csr_matrix(raw.X)
+    layered.X = np.log1p(raw.X)
+    layered.write_h5ad(tmp_path / "layered.h5ad")
+    kept = raw.copy()
+    kept.raw = raw
+    kept = kept[:, :2].copy()
+    kept.X = np.log1p(kept.X)
+    kept.write_h5ad(tmp_path / "raw.h5ad")
+    in_layer, in_raw = read(tmp_path)
+    assert in_layer.counts.toarray().tolist() == raw.X.tolist()
+    assert in_raw.genes == ("A", "B", "C")
+
+
+def test_normalised_values_are_refused(tmp_path):
+    given = table()
+    given.X = np.log1p(given.X)
+    given.write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match=r"sec\.h5ad: it has no raw counts: X holds .*, which is no count"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_nan_is_no_count(tmp_path):
+    given = table()
+    given.X[0, 0] = np.nan
+    given.write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match="X holds nan"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_a_section_of_two_donors_is_refused(tmp_path):
+    table(donor=["a", "b"] * 3).write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match="section sec has spots of 2 donors"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_a_damaged_or_missing_file_is_refused(tmp_path):
+    path = tmp_path / "sec.h5ad"
+    table().write_h5ad(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(FormatError, match=r"sec\.h5ad is damaged"):
+        read(path)
+    path.unlink()
+    with pytest.raises(DataAccessError, match=r"holds no .h5ad file"):
+        read(tmp_path)
+
+
+@pytest.mark.real
+def test_the_log_normalised_visium_tile_is_refused(shared_data):
+    path = shared_data / "squidpy_visium_tile/tests/_data/test_data.h5ad"
+    with pytest.raises(SchemaError, match="no raw counts"):
+        read(path)
