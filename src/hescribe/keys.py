@@ -6,6 +6,7 @@ COMPLETED = "completed"  # layer: counts with dropouts filled by a completer
 OBSERVED = "observed"  # layer: True where a value was measured
 PREDICTED = "predicted"  # layer: expression predicted from the image
 TRUTH = "truth"  # layer: known mean expression of a synthetic cohort
+TRUTH_VISIBLE = "truth_visible"  # layer: the part of the truth that the image shows
 
 SPATIAL = "spatial"  # obsm: spot centres (x, y) in pixels of the section's image
 SPATIAL_UM = "spatial_um"  # obsm: spot centres (x, y) in um from the image's upper left corner

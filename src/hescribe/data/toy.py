@@ -71,6 +71,8 @@ def toy_cohort(  # noqa: PLR0913 - the knobs of the one entrance, keyword-only
 
     ``layers["truth"]`` is ln(1 + 1e4 * p), where p is the gene's expected share of the counts of
     its spot: the log-normalised expression without count noise, dropout and the spot's depth.
+    ``layers["truth_visible"]`` is the same without the smooth and the spot-wise programs that no image
+    shows: what a perfect reader of the image, who also knows the donor, could say.
     ``var["driver"]`` says what moves a gene inside a section: the composition of the spot, the
     composition of its surroundings (context), the density or the size of its nuclei, a smooth field
     that the image does not show, or nothing (noise).
@@ -152,7 +154,7 @@ def _draw_section(branch: tuple[int, ...], name: str, donor: _Donor, panel: Pane
     tissue = draw_tissue(for_tissue, ORGANS[donor.organ], scale.n_spots, pitch_um, donor.tilt)
     pixels = render(for_image, tissue, vary_stain(for_image, donor.stain), mpp)
     features = visible_features(tissue, pitch_um)
-    share = draw_truth(for_counts, panel, donor.sampling, tissue, features)
+    share, visible = draw_truth(for_counts, panel, donor.sampling, tissue, features)
     expected = draw_depth(for_counts, donor.sampling, tissue, features)
     counts, depth = draw_counts(for_counts, panel, share, expected)
     table = AnnData(
@@ -161,7 +163,11 @@ def _draw_section(branch: tuple[int, ...], name: str, donor: _Donor, panel: Pane
             index=[f"{x}x{y}" for x, y in zip(tissue.col, tissue.row, strict=True)],
         ),
         var=pd.DataFrame({keys.DRIVER: [DRIVERS[k] for k in panel.driver]}, index=list(panel.names)),
-        layers={keys.COUNTS: counts, keys.TRUTH: np.log1p(1e4 * share).astype(np.float32)},
+        layers={
+            keys.COUNTS: counts,
+            keys.TRUTH: np.log1p(1e4 * share).astype(np.float32),
+            keys.TRUTH_VISIBLE: np.log1p(1e4 * visible).astype(np.float32),
+        },
         obsm={keys.SPATIAL: np.asarray(to_px(tissue.xy_um, mpp)), keys.SPATIAL_UM: tissue.xy_um},
     )
     card = SectionCard(

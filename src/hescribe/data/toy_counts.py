@@ -5,14 +5,31 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, sparse
 
-from hescribe.data.toy_tissue import CELL_UM, DENSITY, ORGANS, RADIUS_UM, Tissue, smooth_field
+from hescribe.data.toy_tissue import CELL_UM, DENSITY, ORGANS, RADIUS_UM, Tissue, cell_of, smooth_field
 from hescribe.units import to_px
 
 SPOT_UM = 100.0  # diameter of a spot
 DRIVERS = ("composition", "context", "density", "size", "smooth", "noise")
 DRIVER_SHARES = (0.40, 0.14, 0.06, 0.06, 0.16, 0.18)  # of the genes
 N_SMOOTH, N_HIDDEN = 4, 6  # programs in space, programs of single spots; the image shows neither
-LOW_DEPTH, HIGH_DEPTH = 650.0, 12000.0  # median UMI per spot: donors lie between
+# Mean and sd of the features over the breast sections of seeds 0-5: what a loading of 1 refers to.
+CENTRE = np.array([0.43, 0.06, 0.28, 0.08, 0.12, 0.44, 0.06, 0.29, 0.08, 0.12, 0.96, 0.16])
+SCALE = np.array([0.39, 0.13, 0.31, 0.20, 0.26, 0.18, 0.07, 0.12, 0.07, 0.13, 0.65, 0.17])
+
+# Below: calibrated on her2st with benchmarks/calibrate_toy.py. All sd are of the logarithm.
+VISIBLE_SD = {"composition": 0.23, "context": 0.26, "density": 0.28, "size": 0.28}  # inside a section, by driver
+SMOOTH_SD, HIDDEN_SD = 0.6, 0.26
+SMOOTH_SHARE = np.array([0.5, 0.5, 0.5, 0.5, 1.0, 0.0])  # of SMOOTH_SD, by DRIVERS
+COMMON, OWN = 0.8, 0.6  # parts of a gene's loadings shared by all organs, and the organ's own
+BASE_SD, REST = 0.7, 1300  # of a gene's level; genes outside the panel, in genes of the panel
+LEVEL_SD, GAIN_SD = 0.6, 1.1  # of a donor's gene levels; of its factors on the loadings
+SHALLOW = 0.6  # how much less of its counts the shallowest donor has on the panel
+DISPERSION, DISPERSION_SD = 0.02, 0.5
+DROPOUT = 0.002
+LOW_DEPTH, HIGH_DEPTH = 650.0, 12000.0  # median counts per spot: donors lie between
+DEPTH_SD, DEPTH_SD_SD = 0.92, 0.15  # shallow donors are more uneven: times e^0.5 to e^-0.5
+DEPTH_CELLULAR, DEPTH_DRIFT, DEPTH_SPOT = 0.75, 0.5, 0.4  # nuclear density, place, chance
+EMPTY_SHARE, EMPTY_DEPTH = 0.008, 60.0  # spots with next to no counts
 CHUNK = 4096  # spots whose counts are drawn at a time
 
 
@@ -73,30 +90,30 @@ class Sampling:
 def draw_panel(rng: np.random.Generator, n_genes: int) -> Panel:
     """Draw the genes of a cohort."""
     driver = rng.permutation(rng.choice(len(DRIVERS), n_genes, p=DRIVER_SHARES))
-    mean = np.exp(rng.normal(0.0, 1.0, n_genes))
-    base = np.log(mean / mean.sum() * n_genes / (n_genes + 800))  # 300 genes hold 27 % of a spot's counts
+    mean = np.exp(BASE_SD * rng.standard_normal(n_genes))
+    base = np.log(mean / mean.sum() * n_genes / (n_genes + REST))  # 300 genes hold 19 % of a spot's counts
     common = _loadings(rng, driver)
     return Panel(
         names=tuple(f"TOY{i + 1:04d}" for i in range(n_genes)),
         driver=driver,
         base=base,
-        loadings={name: 0.8 * common + 0.6 * _loadings(rng, driver) for name in ORGANS},
-        smooth=0.45 * rng.standard_normal((N_SMOOTH, n_genes)) / np.sqrt(N_SMOOTH) * (driver == 4),
-        hidden=0.35 * rng.standard_normal((N_HIDDEN, n_genes)) / np.sqrt(N_HIDDEN) * (driver != 5),
-        dispersion=np.exp(rng.normal(np.log(0.08), 0.5, n_genes)),
-        dropout=rng.beta(1, 40, n_genes),
+        loadings={name: COMMON * common + OWN * _loadings(rng, driver) for name in ORGANS},
+        smooth=SMOOTH_SD * rng.standard_normal((N_SMOOTH, n_genes)) / np.sqrt(N_SMOOTH) * SMOOTH_SHARE[driver],
+        hidden=HIDDEN_SD * rng.standard_normal((N_HIDDEN, n_genes)) / np.sqrt(N_HIDDEN) * (driver != 5),
+        dispersion=DISPERSION * np.exp(DISPERSION_SD * rng.standard_normal(n_genes)),
+        dropout=DROPOUT * rng.standard_exponential(n_genes),
     )
 
 
 def _loadings(rng: np.random.Generator, driver: np.ndarray) -> np.ndarray:
     """Return the effect of 5 shares, 5 shares of the surroundings, density and size, shape ``(12, n_genes)``."""
     n_genes = len(driver)
-    visible = {0: slice(0, 5), 1: slice(5, 10), 2: slice(10, 11), 3: slice(11, 12)}
-    scale = {0: 0.55, 1: 0.8, 2: 0.35, 3: 0.35}
+    rows = {"composition": slice(0, 5), "context": slice(5, 10), "density": slice(10, 11), "size": slice(11, 12)}
     loadings = np.zeros((12, n_genes))
     draws = rng.standard_normal((12, n_genes))
-    for kind, rows in visible.items():
-        loadings[rows] += scale[kind] * draws[rows] * (driver == kind)
+    for kind, row in rows.items():
+        n_features = row.stop - row.start
+        loadings[row] = VISIBLE_SD[kind] / np.sqrt(n_features) * draws[row] * (driver == DRIVERS.index(kind))
     return loadings
 
 
@@ -116,10 +133,10 @@ def draw_sampling(rng: np.random.Generator, panel: Panel, organ: str, level: flo
     """
     n_genes = len(panel.names)
     return Sampling(
-        offset=0.55 * rng.standard_normal(n_genes),
-        loadings=panel.loadings[organ] * (1 + 0.5 * rng.standard_normal(n_genes)),
+        offset=LEVEL_SD * rng.standard_normal(n_genes) - SHALLOW * (1 - level),
+        loadings=panel.loadings[organ] * (1 + GAIN_SD * rng.standard_normal(n_genes)),
         depth=float(LOW_DEPTH * (HIGH_DEPTH / LOW_DEPTH) ** level),
-        spread=float(0.7 * np.exp(0.2 * rng.standard_normal())),
+        spread=float(DEPTH_SD * np.exp(0.5 - level + DEPTH_SD_SD * rng.standard_normal())),
     )
 
 
@@ -131,16 +148,13 @@ def visible_features(tissue: Tissue, pitch_um: float) -> np.ndarray:
     density and log of the mean nuclear radius in the circle, both centred at typical values.
     """
     n = tissue.shares.shape[1:]
-    at = tuple(np.minimum(to_px(tissue.nuclei.__dict__[k], CELL_UM).astype(int), n[0] - 1) for k in ("y_um", "x_um"))
-    flat = at[0] * n[1] + at[1]
+    flat = cell_of(tissue.nuclei.y_um, n[0]) * n[1] + cell_of(tissue.nuclei.x_um, n[1])
     count = np.bincount(flat, minlength=n[0] * n[1])
     radius = np.bincount(flat, tissue.nuclei.radius_um, minlength=n[0] * n[1])
     fields = np.concatenate([tissue.shares[:5], count.reshape(1, *n), radius.reshape(1, *n)])
     spot = _in_circle(fields, tissue.xy_um)
-    area_mm2 = np.pi * (SPOT_UM / 2e3) ** 2
-    cells = int(to_px(SPOT_UM, CELL_UM))
-    circle_cells = len(_circle(cells / 2)[0])
-    density = np.log((spot[:, 5] * circle_cells / area_mm2 + 300) / DENSITY[2])
+    per_mm2 = spot[:, 5] / (CELL_UM * 1e-3) ** 2
+    density = np.log((per_mm2 + 300) / DENSITY[2])  # 300: fat has few nuclei and is not infinitely far away
     size = np.log((spot[:, 6] + 0.02 * RADIUS_UM[2]) / (spot[:, 5] + 0.02) / RADIUS_UM[2])
     around = _around(tissue.shares[:5], tissue.xy_um, pitch_um)
     return np.column_stack([spot[:, :5], around, density, size])
@@ -156,8 +170,8 @@ def _circle(radius: float) -> tuple[np.ndarray, np.ndarray]:
 def _in_circle(fields: np.ndarray, xy_um: np.ndarray) -> np.ndarray:
     """Return the mean of each field over each spot's circle, shape ``(n_spots, n_fields)``."""
     dy, dx = _circle(float(to_px(SPOT_UM / 2, CELL_UM)))
-    x, y = to_px(xy_um, CELL_UM).astype(int).T
     last = fields.shape[1] - 1
+    x, y = cell_of(xy_um, last + 1).T
     total = np.zeros((len(xy_um), len(fields)))
     for i, j in zip(dy, dx, strict=True):
         total += fields[:, np.clip(y + i, 0, last), np.clip(x + j, 0, last)].T
@@ -166,34 +180,36 @@ def _in_circle(fields: np.ndarray, xy_um: np.ndarray) -> np.ndarray:
 
 def _around(shares: np.ndarray, xy_um: np.ndarray, pitch_um: float) -> np.ndarray:
     """Return the mean shares in the tissue two places around each spot, its own place left out."""
-    x, y = np.minimum(to_px(xy_um, CELL_UM).astype(int), shares.shape[1] - 1).T
+    x, y = cell_of(xy_um, shares.shape[1]).T
     place = max(1, round(float(to_px(pitch_um, CELL_UM))))
     wide, own = (
         np.stack([ndimage.uniform_filter(s, size, mode="constant")[y, x] for s in shares], 1) * size**2
         for size in (5 * place, place)
     )
     ring = np.maximum(wide - own, 0)
-    return ring / np.maximum(ring.sum(1, keepdims=True), 1e-6)
+    return np.asarray(ring / np.maximum(ring.sum(1, keepdims=True), 1e-6))
 
 
 def draw_truth(
     rng: np.random.Generator, panel: Panel, sampling: Sampling, tissue: Tissue, features: np.ndarray
-) -> np.ndarray:
-    """Return each gene's expected share of a spot's counts, shape ``(n_spots, n_genes)``."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each gene's expected share of a spot's counts, and the same without what no image shows.
+
+    Returns
+    -------
+    Two arrays of shape ``(n_spots, n_genes)``; in the second the smooth and hidden programs are 0.
+    """
     cells = tissue.shares.shape[1:]
-    x, y = np.minimum(to_px(tissue.xy_um, CELL_UM).astype(int), cells[0] - 1).T
+    x, y = cell_of(tissue.xy_um, cells[0]).T
     smooth = np.stack([smooth_field(rng, cells, 330 / CELL_UM)[y, x] for _ in range(N_SMOOTH)], 1)
     hidden = rng.standard_normal((len(features), N_HIDDEN))
-    log_mean = panel.base + sampling.offset + ((features - CENTRE) / SCALE) @ sampling.loadings
-    log_mean += smooth @ panel.smooth + hidden @ panel.hidden
-    mean = np.exp(log_mean)
+    visible = panel.base + sampling.offset + ((features - CENTRE) / SCALE) @ sampling.loadings
+    whole = visible + smooth @ panel.smooth + hidden @ panel.hidden
     rest = 1 - np.exp(panel.base).sum()
-    return mean / (rest + mean.sum(1, keepdims=True))
-
-
-# Of ``visible_features``, over many sections: what a loading of 1 refers to.
-CENTRE = np.array([0.4, 0.08, 0.25, 0.13, 0.14, 0.4, 0.08, 0.25, 0.13, 0.14, 1.0, 0.15])
-SCALE = np.array([0.35, 0.15, 0.28, 0.2, 0.22, 0.25, 0.13, 0.2, 0.12, 0.18, 0.7, 0.2])
+    for values in (whole, visible):  # in place: these are the largest arrays of a cohort
+        np.exp(values, out=values)
+        np.divide(values, rest + values.sum(1, keepdims=True), out=values)
+    return whole, visible
 
 
 def draw_depth(rng: np.random.Generator, sampling: Sampling, tissue: Tissue, features: np.ndarray) -> np.ndarray:
@@ -202,15 +218,13 @@ def draw_depth(rng: np.random.Generator, sampling: Sampling, tissue: Tissue, fea
     Cellular spots are deeper, depth drifts over the section, and about one spot in a hundred is nearly empty.
     """
     cells = tissue.shares.shape[1:]
-    x, y = np.minimum(to_px(tissue.xy_um, CELL_UM).astype(int), cells[0] - 1).T
+    x, y = cell_of(tissue.xy_um, cells[0]).T
     drift = smooth_field(rng, cells, 400 / CELL_UM)[y, x]
     z = (features - CENTRE) / SCALE
-    cellular = 0.5 * z[:, 10] + 0.35 * z[:, 0] - 0.35 * z[:, 4]
-    log_depth = np.log(sampling.depth) + sampling.spread * (
-        0.55 * cellular + 0.35 * drift + 0.55 * rng.standard_normal(len(x))
-    )
-    empty = rng.random(len(x)) < 0.008
-    return np.where(empty, rng.uniform(1, 60, len(x)), np.exp(log_depth))
+    parts = DEPTH_CELLULAR * z[:, 10], DEPTH_DRIFT * drift, DEPTH_SPOT * rng.standard_normal(len(x))
+    log_depth = np.log(sampling.depth) + sampling.spread * sum(parts)
+    empty = rng.random(len(x)) < EMPTY_SHARE
+    return np.where(empty, rng.uniform(1, EMPTY_DEPTH, len(x)), np.exp(log_depth))
 
 
 def draw_counts(

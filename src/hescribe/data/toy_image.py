@@ -1,5 +1,6 @@
 """Rendering of a synthetic section: haematoxylin and eosin as optical densities, then a camera."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
@@ -85,30 +86,42 @@ def render(rng: np.random.Generator, tissue: Tissue, stain: Stain, mpp: float) -
     noise = rng.normal(0, stain.noise / 300, (2, period + BLOCK_PX, period + BLOCK_PX)).astype(np.float32)
     glass = np.take(colours, _level(noise[0]) * LEVELS + _level(noise[1]), axis=0)
     image = np.empty((height, width, 3), dtype=np.uint8)
-    for y in range(0, height, BLOCK_PX):
-        for x in range(0, width, BLOCK_PX):
-            block = slice(y, min(y + BLOCK_PX, height)), slice(x, min(x + BLOCK_PX, width))
-            tile = tuple(slice(at.start % period, at.start % period + at.stop - at.start) for at in block)
-            haze, base, fibre, fat = _enlarge(layers, *(to_um(np.arange(at.start, at.stop) + 0.5, mpp) for at in block))
-            if not haze.any():
-                image[block] = glass[tile]
-                continue
-            along, across, wall = (texture[tile] for texture in textures)
-            blue = canvas[block] + haze * (1 + 0.25 * across) + noise[0][tile]
-            pink = base + fibre * along + fat * wall + noise[1][tile]
-            image[block] = np.take(colours, _level(blue) * LEVELS + _level(pink), axis=0)
+    down, over = (_blocks(n_px, n, mpp) for n_px, n in zip((height, width), layers.shape[1:], strict=True))
+    for (rows, cell_rows, down_weights), (cols, cell_cols, over_weights) in itertools.product(down, over):
+        block = rows, cols
+        tile = tuple(slice(at.start % period, at.start % period + at.stop - at.start) for at in block)
+        haze, base, fibre, fat = down_weights @ layers[:, cell_rows, cell_cols] @ over_weights.T
+        if not haze.any():
+            image[block] = glass[tile]
+            continue
+        along, across, wall = (texture[tile] for texture in textures)
+        blue = canvas[block] + haze * (1 + 0.25 * across) + noise[0][tile]
+        pink = base + fibre * along + fat * wall + noise[1][tile]
+        image[block] = np.take(colours, _level(blue) * LEVELS + _level(pink), axis=0)
     return image
 
 
+def _blocks(n_px: int, n_cells: int, mpp: float) -> list[tuple[slice, slice, np.ndarray]]:
+    """Return the blocks along one side: their pixels, the cells around them, and each cell's weight at each pixel."""
+    blocks = []
+    for start in range(0, n_px, BLOCK_PX):
+        px = slice(start, min(start + BLOCK_PX, n_px))
+        place = np.clip(to_px(to_um(np.arange(px.start, px.stop) + 0.5, mpp), CELL_UM) - 0.5, 0, n_cells - 1)
+        cells = slice(int(place[0]), int(place[-1]) + 2)
+        distance = np.abs(place[:, None] - np.arange(n_cells)[cells])
+        blocks.append((px, cells, np.maximum(1 - distance, 0).astype(np.float32)))
+    return blocks
+
+
 def _level(density: np.ndarray) -> np.ndarray:
-    return np.clip(density * np.float32(LEVELS / MAX_DENSITY), 0, LEVELS - 1).astype(np.intp)
+    return np.clip(density * np.float32(LEVELS / MAX_DENSITY), 0, LEVELS - 1).astype(np.int32)
 
 
 def _colours(stain: Stain) -> np.ndarray:
     """Return the colour of each pair of haematoxylin and eosin levels, shape ``(LEVELS ** 2, 3)`` uint8."""
     density = (np.arange(LEVELS) + 0.5)[:, None] * (MAX_DENSITY / LEVELS)
     light = 10 ** -(density * stain.haematoxylin)[:, None] * 10 ** -(density * stain.eosin)
-    return (stain.white * light).astype(np.uint8).reshape(-1, 3)
+    return np.asarray(stain.white * light, dtype=np.uint8).reshape(-1, 3)
 
 
 def _cut(rng: np.random.Generator, texture: np.ndarray, period: int) -> np.ndarray:
@@ -120,19 +133,19 @@ def _cut(rng: np.random.Generator, texture: np.ndarray, period: int) -> np.ndarr
 
 def add_nuclei(canvas: np.ndarray, nuclei: Nuclei, blur_um: float, mpp: float) -> None:
     """Add the haematoxylin of every nucleus to ``canvas``, shape ``(h, w)`` float32 at ``mpp``."""
-    shapes = _shapes(blur_um, mpp)
-    reach = shapes.shape[-1] // 2
     size = np.abs(np.log(nuclei.radius_um[:, None] / RADII_UM)).argmin(1)
     stretch = np.abs(nuclei.elongation[:, None] - STRETCHES).argmin(1)
     turn = np.round(nuclei.angle / ANGLES[1]).astype(int) % len(ANGLES)
-    y, x = (to_px(a, mpp).astype(int) for a in (nuclei.y_um, nuclei.x_um))
-    fits = (y >= reach) & (x >= reach) & (y < canvas.shape[0] - reach) & (x < canvas.shape[1] - reach)
-    offsets = (np.arange(-reach, reach + 1)[:, None] * canvas.shape[1] + np.arange(-reach, reach + 1)).ravel()
-    flat = canvas.reshape(-1)
-    for chunk in np.array_split(np.flatnonzero(fits), max(1, fits.sum() // 2000)):
-        ink = shapes[size[chunk], stretch[chunk], turn[chunk]] * nuclei.chromatin[chunk, None, None].astype(np.float32)
-        where = (y[chunk] * canvas.shape[1] + x[chunk])[:, None] + offsets
-        np.add.at(flat, where.ravel(), ink.ravel())
+    y, x = (np.asarray(to_px(a, mpp), dtype=int) for a in (nuclei.y_um, nuclei.x_um))
+    (height, width), flat = canvas.shape, canvas.reshape(-1)
+    for i, shapes in enumerate(_shapes(blur_um, mpp)):
+        reach = shapes.shape[-1] // 2
+        whole = (y >= reach) & (x >= reach) & (y < height - reach) & (x < width - reach)
+        offsets = (np.arange(-reach, reach + 1)[:, None] * width + np.arange(-reach, reach + 1)).ravel()
+        which = np.flatnonzero(whole & (size == i))
+        for some in np.array_split(which, len(which) // 2000 + 1):
+            ink = shapes[stretch[some], turn[some]] * nuclei.chromatin[some, None, None].astype(np.float32)
+            np.add.at(flat, ((y[some] * width + x[some])[:, None] + offsets).ravel(), ink.ravel())
     np.minimum(canvas, 1.9, out=canvas)  # overlapping nuclei do not add without end
 
 
@@ -144,20 +157,6 @@ def _layers(tissue: Tissue) -> np.ndarray:
     base = np.tensordot(EOSIN, tissue.shares, 1) - 0.07 * stroma * loose
     fibre = stroma * (0.07 + 0.02 * loose) + 0.025 * (tissue.shares[0] + tissue.shares[1])
     return np.stack([haze, base, fibre, 0.22 * fat]).astype(np.float32)
-
-
-def _enlarge(layers: np.ndarray, y_um: np.ndarray, x_um: np.ndarray) -> np.ndarray:
-    """Interpolate layers of cells at pixels, shape ``(n_layers, len(y_um), len(x_um))``."""
-    (rows, down), (cols, across) = (_hats(um, n) for um, n in zip((y_um, x_um), layers.shape[1:], strict=True))
-    return down @ layers[:, rows, cols] @ across.T
-
-
-def _hats(um: np.ndarray, n: int) -> tuple[slice, np.ndarray]:
-    """Return the cells around some places, and the linear weight of each at each place."""
-    place = np.clip(to_px(um, CELL_UM) - 0.5, 0, n - 1)
-    near = slice(int(place[0]), int(place[-1]) + 2)
-    distance = np.abs(place[:, None] - np.arange(n)[near])
-    return near, np.maximum(1 - distance, 0).astype(np.float32)
 
 
 @cache
@@ -177,21 +176,24 @@ def _textures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _unit(field: np.ndarray) -> np.ndarray:
-    return (field - field.mean()) / field.std()
+    return np.asarray((field - field.mean()) / field.std())
 
 
 @cache
-def _shapes(blur_um: float, mpp: float) -> np.ndarray:
-    """Return nuclei by radius, stretch and angle at unit chromatin, shape ``(9, 4, 8, side, side)`` float32."""
-    reach = int(np.ceil(to_px(RADII_UM[-1] * 1.45 + 2 * blur_um, mpp)))
-    y, x = to_um(np.indices((2 * reach + 1, 2 * reach + 1)) - reach, mpp)
-    radius = RADII_UM[:, None, None, None, None]
+def _shapes(blur_um: float, mpp: float) -> list[np.ndarray]:
+    """Return nuclei at unit chromatin, per radius an array of shape ``(4, 8, side, side)`` by stretch and angle."""
+    return [_shapes_of_radius(float(radius), blur_um, mpp) for radius in RADII_UM]
+
+
+def _shapes_of_radius(radius: float, blur_um: float, mpp: float) -> np.ndarray:
+    reach = int(np.ceil(to_px(radius * 1.6 + 2 * blur_um + 0.5, mpp)))
+    y, x = np.asarray(to_um(np.indices((2 * reach + 1, 2 * reach + 1)) - reach, mpp))
     stretch = np.sqrt(STRETCHES)[:, None, None, None]
     cos, sin = np.cos(ANGLES)[:, None, None], np.sin(ANGLES)[:, None, None]
     along, across = (x * cos + y * sin) / stretch, (y * cos - x * sin) * stretch
     r = np.sqrt(along**2 + across**2) / radius
-    edge = 0.55 / radius + 0.25 * blur_um / radius
+    edge = (0.55 + 0.25 * blur_um) / radius
     body = 1 / (1 + np.exp(np.clip((r - 1) / edge, -30, 30)))
     vesicle = np.clip((radius - 3.0) / 3.5, 0, 0.5) * np.exp(-((r / 0.62) ** 2))  # large nuclei are pale inside
-    nucleolus = 0.35 * (radius > 4.2) * np.exp(-(((along - 0.9) ** 2 + across**2) / 0.9))
-    return (body * (1 - vesicle) + nucleolus).astype(np.float32)
+    nucleolus = 0.35 * (radius > 4.2) * np.exp(-((along - 0.9) ** 2 + across**2) / 0.9)
+    return np.asarray(body * (1 - vesicle) + nucleolus, dtype=np.float32)

@@ -26,7 +26,7 @@ class Organ:
 
 
 ORGANS = {
-    "breast": Organ(tumour=0.05, gland=-0.8, immune=-0.9, fat=-0.7, gland_um=95.0),
+    "breast": Organ(tumour=0.3, gland=-0.8, immune=-0.9, fat=-0.85, gland_um=95.0),
     "colon": Organ(tumour=-0.3, gland=0.55, immune=-0.6, fat=-1.6, gland_um=115.0),
     "kidney": Organ(tumour=-0.6, gland=0.8, immune=-1.1, fat=-1.9, gland_um=62.0),
 }
@@ -79,11 +79,18 @@ class Tissue:
     nuclei: Nuclei
 
 
+def cell_of(um: np.ndarray, n_cells: int) -> np.ndarray:
+    """Return the row or column of the cell at each place, at most the last."""
+    cell = np.asarray(to_px(um, CELL_UM), dtype=int)
+    return np.asarray(np.clip(cell, 0, n_cells - 1))
+
+
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:
     """Return a random field of mean 0 and sd 1 that varies over about two ``scale`` cells, shape ``shape``."""
     size = [int(np.ceil(n / scale)) + 4 for n in shape]
     down, across = (_spline(n, scale, m, rng.uniform()) for n, m in zip(shape, size, strict=True))
-    return (down @ rng.standard_normal(size) @ across.T) * (315 / 151)  # 151 / 315: what splines leave of a variance
+    field: np.ndarray = down @ rng.standard_normal(size) @ across.T
+    return field * (315 / 151)  # 151 / 315: what splines leave of a variance
 
 
 def _spline(n: int, scale: float, n_knots: int, start: float) -> np.ndarray:
@@ -132,7 +139,7 @@ def draw_tissue(rng: np.random.Generator, organ: Organ, n_spots: int, pitch_um: 
     score = _outline(rng, n)
     row, col = (a.ravel() for a in np.indices((side, side)))
     xy_um = margin_um + pitch_um * np.stack([col, row], 1)
-    at = np.minimum(to_px(xy_um, CELL_UM).astype(int), n - 1)
+    at = cell_of(xy_um, n)
     at_score = score[at[:, 1], at[:, 0]]
     chosen = np.sort(np.argsort(-at_score, kind="stable")[:n_spots])
     inside = np.clip((score - at_score[chosen].min()) * 40 + 1.5, 0, 1)  # soft edge, last spot well inside
@@ -149,7 +156,8 @@ def _outline(rng: np.random.Generator, n: int) -> np.ndarray:
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     radius = (np.abs(along / 1.1) ** 2.6 + np.abs(across) ** 2.6) ** (1 / 2.6)
-    return -radius + 0.09 * smooth_field(rng, (n, n), n / 3.2) + 0.015 * smooth_field(rng, (n, n), n / 17)
+    wobble: np.ndarray = 0.07 * smooth_field(rng, (n, n), n / 3.2) + 0.015 * smooth_field(rng, (n, n), n / 17)
+    return np.asarray(wobble - radius)
 
 
 def _compartments(rng: np.random.Generator, organ: Organ, n: int, tilt: np.ndarray) -> np.ndarray:
@@ -158,7 +166,9 @@ def _compartments(rng: np.random.Generator, organ: Organ, n: int, tilt: np.ndarr
     def field(um: float, fine_um: float, fine: float) -> np.ndarray:
         return smooth_field(rng, (n, n), um / CELL_UM) + fine * smooth_field(rng, (n, n), fine_um / CELL_UM)
 
-    tumour = field(230, 55, 0.5) + organ.tumour + tilt[0]
+    nearest, second = _worley(rng, n, 170.0)
+    septa = np.exp(-(((second - nearest) / 0.13) ** 2))  # strands of stroma between nests
+    tumour = field(230, 55, 0.5) + organ.tumour + tilt[0] - 0.9 * septa
     gland = field(330, 90, 0.35) + organ.gland + tilt[1]
     immune = field(130, 45, 0.45) + organ.immune + tilt[2] - 0.25 * np.abs(tumour)  # gathers at the tumour's border
     fat = field(380, 80, 0.3) + organ.fat + tilt[3]
@@ -166,22 +176,20 @@ def _compartments(rng: np.random.Generator, organ: Organ, n: int, tilt: np.ndarr
     logits = np.stack([tumour, gland, rough, immune, fat]).astype(np.float64) * 9
     shares = np.exp(logits - logits.max(0))
     shares /= shares.sum(0)
-    nearest = _gland_distance(rng, n, organ.gland_um)
+    nearest, _ = _worley(rng, n, organ.gland_um)
     lumen = np.clip((0.24 - nearest) * 20 + 0.5, 0, 1)
     wall = np.clip((0.47 - nearest) * 20 + 0.5, 0, 1) - lumen
     tumour, gland, stroma, immune, fat = shares
     return np.stack([tumour, gland * wall, stroma + gland * (1 - wall - lumen), immune, fat, gland * lumen])
 
 
-def _gland_distance(rng: np.random.Generator, n: int, gland_um: float) -> np.ndarray:
-    """Return the distance to the nearest gland's centre in gland distances, bent so that no two look alike."""
-    step = TILE_PX * CELL_UM / gland_um
-    start = rng.integers(0, TILE_PERIOD * TILE_PX, 2)
-    y, x = np.indices((n, n), dtype=np.float32) * np.float32(step)
-    y = y + start[0] + 11 * smooth_field(rng, (n, n), 24) + 60 * smooth_field(rng, (n, n), 160)
-    x = x + start[1] + 11 * smooth_field(rng, (n, n), 24) + 60 * smooth_field(rng, (n, n), 160)
-    size = TILE_PERIOD * TILE_PX
-    return worley_tile()[0][y.astype(int) % size, x.astype(int) % size]
+def _worley(rng: np.random.Generator, n: int, spacing_um: float) -> list[np.ndarray]:
+    """Return the two distances of ``worley_tile`` per cell, bent so that no two places look alike."""
+    size, bends = TILE_PERIOD * TILE_PX, ((24, 11), (160, 60))  # scale in cells, amplitude in pixels of the tile
+    place = np.indices((n, n)) * (TILE_PX * CELL_UM / spacing_um) + rng.integers(0, size, (2, 1, 1))
+    place += np.stack([sum(by * smooth_field(rng, (n, n), scale) for scale, by in bends) for _ in range(2)])
+    y, x = place.astype(int) % size
+    return [distance[y, x] for distance in worley_tile()]
 
 
 def _nuclei(rng: np.random.Generator, shares: np.ndarray, grade: np.ndarray) -> Nuclei:
