@@ -29,6 +29,7 @@ class ShuffledPairs(Params):
     """Colour ridge fitted on pairs that do not belong together: the spread of no signal.
 
     The expression of the spots of each train section is permuted; the test section is untouched.
+    What differs between whole sections stays paired, so the null need not centre on 0.
 
     Parameters
     ----------

@@ -1,0 +1,42 @@
+# Everything from a fresh clone: `make demo` runs the main job, `make test` the tests.
+# Only python3 (3.11 or newer), make and a package index are assumed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-test
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: demo test check bench docs clean
+
+demo: $(STAMP)  ## run the main job on the synthetic cohort, into demo/
+	$(BIN)/hescribe demo --out demo
+
+test: $(STAMP)  ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+check: $(DEV_STAMP)  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/towncrier build --draft --version next > /dev/null
+
+bench: $(DEV_STAMP)  ## measure speed and memory against fair rivals, as ratios
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(DEV_STAMP)  ## run every code block of the documentation
+	$(BIN)/python -m pytest -q docs README.md
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,cpu]"
+	touch $(STAMP)
+
+$(DEV_STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $(STAMP) $(DEV_STAMP)
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) demo
