@@ -52,9 +52,9 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(n, n_in, h, w)`` to ``(n, n_out, h / stride, w / stride)``."""
-        y = nn.functional.relu6(self.bn0(self.expand_conv(x))) if self.widens else x
-        y = nn.functional.relu6(self.bn1(self.depthwise_conv(y)))
-        y = self.bn2(self.project_conv(y))
+        wide = nn.functional.relu6(self.bn0(self.expand_conv(x))) if self.widens else x
+        wide = nn.functional.relu6(self.bn1(self.depthwise_conv(wide)))
+        y: torch.Tensor = self.bn2(self.project_conv(wide))
         return x + y if self.adds_input else y
 
 

@@ -20,7 +20,6 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
     DataAccessError
         With the one thing to do: accept the agreement and log in, allow the network, or try again later.
     """
-    import httpx
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -40,12 +39,14 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
             continue
         except errors.RepositoryNotFoundError as error:  # also what a gated repository answers
             raise DataAccessError(
-                f"{repository} gives its weights only to those who agree to its terms: accept them at {page}, "
+                f"{repository} does not give you its weights yet: accept its terms at {page}, "
                 "then run `hf auth login` or set HF_TOKEN"
             ) from error
-        except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        except Exception as error:  # the hub's client has another transport, with errors of its own, every year
+            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DataAccessError(
-                f"{page} cannot be reached; try again with a network, or give a downloaded file with weights="
+                f"the weights at {page} cannot be downloaded ({said}); try again with a network, "
+                "or give a file with weights="
             ) from error
     raise DataAccessError(f"{page} holds none of {', '.join(NAMES)} at revision {revision!r}")
 

@@ -76,10 +76,13 @@ def _facts(model: str) -> "tuple[PretrainedCfg, int, int]":
     import timm
     import torch
 
-    if not timm.is_model(model.partition(".")[0]):
-        near = difflib.get_close_matches(model, timm.list_models(), n=3)
+    known = [*timm.list_models(), *timm.list_pretrained()]
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "timm.list_models() lists them"
         raise UnknownNameError(f"timm has no model {model!r}; {hint}")
+    source = timm.get_pretrained_cfg(model)
+    assert source is not None, model
     with torch.device("meta"):  # shapes only
         module: Any = timm.create_model(model, num_classes=0)
-    return module.pretrained_cfg_object, module.num_features, sum(p.numel() for p in module.parameters())
+    return source, module.num_features, sum(p.numel() for p in module.parameters())

@@ -29,8 +29,8 @@ def log_normalise(counts: np.ndarray | sparse.csr_matrix, depth: np.ndarray, *, 
 
     Examples
     --------
-    >>> log_normalise(np.array([[1.0, 0.0]]), np.array([1e4])).round(3).tolist()
-    [[0.693, 0.0]]
+    >>> log_normalise(np.array([[1.0, 0.0]]), np.array([1e4])).round(2)
+    array([[0.69, 0.  ]], dtype=float32)
     """
     depth = np.asarray(depth, dtype=np.float64)
     if counts.shape[0] != len(depth):

@@ -8,7 +8,7 @@ from hescribe.bench.scores import Score
 from hescribe.report.table import MAIN, WITHOUT_DEPTH, ModelLine
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
-BLUE, VERMILLION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#1a1a1a"
+BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#1a1a1a"
 GREY, BAND = "#6b6b6b", "#dcdcdc"
 TITLES = {MAIN: "Pearson", WITHOUT_DEPTH: "Pearson without depth"}
 
@@ -43,7 +43,8 @@ def ladder_figure(lines: list[ModelLine]) -> Figure:
 
 def _places(lines: list[ModelLine]) -> list[float]:
     """Return the height of every line, with a gap before the controls."""
-    return [i + (0.6 if x.kind != "predictor" and any(y.kind == "predictor" for y in lines) else 0) for i, x in enumerate(lines)]
+    has_both = len({x.kind == "predictor" for x in lines}) == 2
+    return [i + (0.6 if has_both and x.kind != "predictor" else 0.0) for i, x in enumerate(lines)]
 
 
 def _label(line: ModelLine) -> str:
@@ -65,19 +66,18 @@ def _draw_line(axes: Axes, line: ModelLine, score: Score | None, y: float) -> No
         donors = list(score.by_donor.values())
         axes.plot(donors, [y] * len(donors), linestyle="", marker="|", markersize=9, color=colour, alpha=0.75, zorder=3)
     face = colour if line.kind == "predictor" else "white"
-    axes.plot(score.value, y, marker="o", markersize=8, markerfacecolor=face, markeredgecolor=colour, markeredgewidth=1.6, zorder=4)
+    axes.scatter(score.value, y, s=64, facecolor=face, edgecolor=colour, linewidth=1.6, zorder=4)
 
 
 def _draw_references(axes: Axes, scores: list[Score]) -> None:
     """Draw the band of chance and the line of the ceiling, each named above the axes."""
-    named = blended_transform_factory(axes.transData, axes.transAxes)
+    above = {"transform": blended_transform_factory(axes.transData, axes.transAxes), "va": "bottom", "fontsize": 8.5}
     null = next((s for s in scores if s.chance_sd is not None), None)
     if null:
         low, high = null.chance - 2 * null.chance_sd, null.chance + 2 * null.chance_sd
         axes.axvspan(low, high, color=BAND, linewidth=0, zorder=0.5)
-        axes.text((low + high) / 2, 1.015, "chance", transform=named, ha="center", va="bottom", fontsize=8.5, color=GREY)
+        axes.text((low + high) / 2, 1.015, "chance", ha="center", color=GREY, **above)
     ceilings = [s.ceiling for s in scores if s.ceiling is not None]
     if ceilings:
         axes.axvline(ceilings[0], color=VERMILLION, linestyle=(0, (5, 3)), linewidth=1.5, zorder=2)
-        text = f"ceiling {ceilings[0]:.2f}"
-        axes.text(ceilings[0], 1.015, text, transform=named, ha="right", va="bottom", fontsize=8.5, color=VERMILLION)
+        axes.text(ceilings[0], 1.015, f"ceiling {ceilings[0]:.2f}", ha="right", color=VERMILLION, **above)

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy import sparse
@@ -80,7 +81,7 @@ def write_map(path: Path, section: Section, table: AnnData) -> None:
     genes = _most_trusted(table, set(section.genes) if is_measured else None)
     maps = []
     for gene in genes[: N_GENES if is_measured else N_GENES_ALONE]:
-        trust, score = str(table.var.at[gene, keys.TRUST]), _score_of(table, gene)
+        trust, score = str(table.var.loc[gene, keys.TRUST]), _score_of(table, gene)
         note = trust if score is None else f"{trust}; Pearson {score:.2f} on held-out donors"
         maps.append(
             GeneMap(
@@ -129,176 +130,24 @@ def section_figure(section: Section, maps: list[GeneMap], *, ood: np.ndarray | N
     is_measured = bool(maps) and maps[0].measured is not None
     n_columns = 1 if is_measured else 3  # of genes
     view = _View.of(section)
-    height = view.height_in
-    left_width = 1.8 * CELL_IN if len(maps) > n_columns else CELL_IN
-    left_height = HEAD_IN + left_width * height / CELL_IN + (HEAD_IN + height if ood is not None else 0)
-    block = HEAD_IN + height
-    first = MARGIN_IN + left_width + GAP_IN + (BAR_IN if ood is not None and left_width == CELL_IN else 0)
-    sheet = _Sheet(
-        first + 3 * CELL_IN + (2 if is_measured else 3) * BAR_IN + (0.1 if is_measured else 0),
-        max(left_height, -(-len(maps) // n_columns) * block) + FOOT_IN,
-    )
-    _draw_left(sheet, section, view, left_width, ood)
+    left_width = 1.8 * CELL_IN if len(maps) > n_columns else CELL_IN + BAR_IN
+    left_height = HEAD_IN + view.height_in(left_width) + (HEAD_IN + view.height_in() if ood is not None else 0)
+    block = HEAD_IN + view.height_in()
+    first = MARGIN_IN + left_width + GAP_IN
+    height = max(left_height, -(-len(maps) // n_columns) * block) + FOOT_IN
+    sheet = _Sheet(section, view, first + 3 * (CELL_IN + BAR_IN), height)
+    _draw_left(sheet, left_width, ood)
     for i, gene_map in enumerate(maps):
         row, column = divmod(i, n_columns)
-        if is_measured:
-            _draw_compared(sheet, (first, row * block), section, gene_map, view)
-        else:
-            _draw_alone(sheet, (first + column * (CELL_IN + BAR_IN), row * block), section, gene_map, view)
+        left, top = first + column * (CELL_IN + BAR_IN), row * block
+        colour = BLACK if gene_map.trust == TRUSTED else VERMILLION
+        sheet.write(left, top + 0.24, gene_map.gene, fontsize=11, fontweight="bold", color=colour)
+        sheet.write(left, top + 0.42, gene_map.note, fontsize=8, color=colour)
+        _draw_gene(sheet, left, top + HEAD_IN, gene_map)
     grey = "; grey: too few counts to be a target" if any(_has_gaps(m) for m in maps) else ""
     scale = "measured and predicted on one colour scale, " if is_measured else ""
-    sheet.write(first, sheet.height - 0.1, f"{scale}{LOGNORM_UNIT}{grey}", fontsize=7.5, color=GREY)
+    sheet.write(first, height - 0.1, f"{scale}{LOGNORM_UNIT}{grey}", fontsize=7.5, color=GREY)
     return sheet.figure
-
-
-@dataclass(frozen=True)
-class _View:
-    """What part of a section is drawn: the spots and a margin of one pitch, in um."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    pitch_um: float
-
-    @classmethod
-    def of(cls, section: Section) -> "_View":
-        xy, pitch = section.xy_um, _pitch_um(section)
-        (left, top), (right, bottom) = xy.min(axis=0) - pitch, xy.max(axis=0) + pitch
-        return cls(float(left), float(top), float(right), float(bottom), pitch)
-
-    @property
-    def size_um(self) -> tuple[float, float]:
-        return self.right - self.left, self.bottom - self.top
-
-    @property
-    def height_in(self) -> float:
-        """Height of a small map; a very long section is drawn smaller instead."""
-        return CELL_IN * float(np.clip(self.size_um[1] / self.size_um[0], 0.4, 2.0))
-
-
-class _Sheet:
-    """A figure with axes placed in inches from the upper left: exact, and faster than a layout engine."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height))
-
-    def add(self, x: float, y: float, width: float, height: float) -> Axes:
-        at = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(at)
-
-    def write(self, x: float, y: float, text: str, **style: object) -> None:
-        text = text.replace("$", r"\$")  # a dollar sign would start a formula
-        self.figure.text(x / self.width, 1 - y / self.height, text, **style)
-
-    def add_bar(self, x: float, y: float, height: float, spots: EllipseCollection) -> None:
-        bar = self.figure.colorbar(spots, cax=self.add(x + 0.04, y + 0.06 * height, 0.08, 0.88 * height))
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7.5, length=2, color=GREY, labelcolor=GREY, pad=2)
-        bar.locator = MaxNLocator(nbins=4)
-        bar.update_ticks()
-
-
-def _draw_left(sheet: _Sheet, section: Section, view: _View, width: float, ood: np.ndarray | None) -> None:
-    """Draw the H&E, and below it the out-of-distribution score."""
-    height = width * view.height_in / CELL_IN
-    left, top = MARGIN_IN, HEAD_IN
-    sheet.write(left, 0.24, f"Section {section.id}", fontsize=11, fontweight="bold", color=BLACK)
-    image = _prepare(sheet.add(left, top, width, height), view, "H&E")
-    if section.image is None:
-        image.text(0.5, 0.5, "no image", transform=image.transAxes, ha="center", color=GREY)
-    else:
-        mpp = max(FINEST_MPP, patch_mpp(max(view.size_um), THUMBNAIL_PX))
-        pixels = section.image.read(view.left, view.top, view.size_um, mpp)
-        image.imshow(pixels, extent=(view.left, view.right, view.bottom, view.top), aspect="equal")
-    _draw_scale_bar(image, view)
-    if ood is not None:
-        top += height + HEAD_IN
-        sheet.write(left, top - 0.24, "Unlike the training images", fontsize=9, fontweight="bold", color=BLACK)
-        axes = _prepare(sheet.add(left, top, CELL_IN, view.height_in), view, "share of training spots less unusual")
-        spots = _draw_spots(axes, section, ood, Normalize(0, 1), NOVELTY, view)
-        sheet.add_bar(left + CELL_IN, top, view.height_in, spots)
-
-
-def _draw_compared(sheet: _Sheet, at: tuple[float, float], section: Section, gene_map: GeneMap, view: _View) -> None:
-    """Draw measured, predicted and error of one gene."""
-    left, top = _name_gene(sheet, at, gene_map)
-    step, height = CELL_IN + 0.05, view.height_in
-    lefts = (left, left + step, left + 2 * step + BAR_IN)
-    panels = [sheet.add(x, top, CELL_IN, height) for x in lefts]
-    titles = ("measured", "predicted", "error: predicted − measured")  # noqa: RUF001 - a minus sign
-    for axes, title in zip(panels, titles, strict=True):
-        _prepare(axes, view, title)
-        _mark(axes, gene_map)
-    norm = _shared_norm(gene_map.measured, gene_map.predicted)
-    _draw_spots(panels[0], section, gene_map.measured, norm, EXPRESSION, view)
-    spots = _draw_spots(panels[1], section, gene_map.predicted, norm, EXPRESSION, view)
-    sheet.add_bar(lefts[1] + CELL_IN, top, height, spots)
-    error = gene_map.predicted - gene_map.measured
-    limit = max(float(np.nanpercentile(np.abs(error), 98)) if np.isfinite(error).any() else 0.0, 1e-3)
-    spots = _draw_spots(panels[2], section, error, Normalize(-limit, limit), ERROR, view)
-    sheet.add_bar(lefts[2] + CELL_IN, top, height, spots)
-
-
-def _draw_alone(sheet: _Sheet, at: tuple[float, float], section: Section, gene_map: GeneMap, view: _View) -> None:
-    """Draw the predicted map of one gene."""
-    left, top = _name_gene(sheet, at, gene_map)
-    axes = _prepare(sheet.add(left, top, CELL_IN, view.height_in), view, "predicted")
-    _mark(axes, gene_map)
-    norm = _shared_norm(gene_map.predicted)
-    spots = _draw_spots(axes, section, gene_map.predicted, norm, EXPRESSION, view)
-    sheet.add_bar(left + CELL_IN, top, view.height_in, spots)
-
-
-def _name_gene(sheet: _Sheet, at: tuple[float, float], gene_map: GeneMap) -> tuple[float, float]:
-    """Write gene and note, in warning colour if the gene is not trusted; return where the maps begin."""
-    left, top = at
-    colour = BLACK if gene_map.trust == TRUSTED else VERMILLION
-    sheet.write(left, top + 0.24, gene_map.gene, fontsize=11, fontweight="bold", color=colour)
-    sheet.write(left, top + 0.42, gene_map.note, fontsize=8, color=colour)
-    return left, top + HEAD_IN
-
-
-def _mark(axes: Axes, gene_map: GeneMap) -> None:
-    """Frame the maps of a gene that is not predictable."""
-    if gene_map.trust != TRUSTED:
-        axes.spines[:].set(visible=True, color=VERMILLION, linestyle=(0, (4, 3)), linewidth=1.3)
-
-
-def _has_gaps(gene_map: GeneMap) -> bool:
-    return gene_map.measured is not None and not np.isfinite(gene_map.measured).all()
-
-
-def _prepare(axes: Axes, view: _View, title: str) -> Axes:
-    axes.set(xlim=(view.left, view.right), ylim=(view.bottom, view.top), aspect="equal", xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=8.5, color=GREY, pad=3)
-    return axes
-
-
-def _draw_spots(
-    axes: Axes, section: Section, values: np.ndarray, norm: Normalize, cmap: str, view: _View
-) -> EllipseCollection:
-    size = np.full(section.n_spots, 0.86 * view.pitch_um)
-    spots = EllipseCollection(
-        size, size, np.zeros_like(size), units="xy", offsets=section.xy_um, offset_transform=axes.transData,
-        array=np.ma.masked_invalid(values), norm=norm, cmap=colormaps[cmap].with_extremes(bad=NO_DATA), linewidths=0,
-    )  # fmt: skip
-    axes.add_collection(spots, autolim=False)
-    return spots
-
-
-def _draw_scale_bar(axes: Axes, view: _View) -> None:
-    """Draw a bar of a round length, about a quarter of the width."""
-    width, height = view.size_um
-    length = round_length_um(width / 4)
-    x, y = view.left + 0.04 * width, view.bottom - 0.045 * height
-    halo = [withStroke(linewidth=4.5, foreground="white")]
-    axes.plot([x, x + length], [y, y], color=BLACK, linewidth=2.6, solid_capstyle="butt", path_effects=halo)
-    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-    axes.text(x + length / 2, y - 0.02 * height, text, ha="center", va="bottom", fontsize=8.5, color=BLACK,
-              path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
 
 
 def round_length_um(longest_um: float) -> float:
@@ -311,6 +160,129 @@ def round_length_um(longest_um: float) -> float:
     """
     power = 10.0 ** np.floor(np.log10(longest_um))
     return float(max(f * power for f in (1, 2, 5) if f * power <= longest_um))
+
+
+@dataclass(frozen=True)
+class _View:
+    """The part of a section that is drawn: its spots and a margin of one pitch, in um."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    pitch_um: float
+
+    @classmethod
+    def of(cls, section: Section) -> "_View":
+        xy, pitch = section.xy_um, _pitch_um(section)
+        (left, top), (width, height) = xy.min(axis=0) - pitch, np.ptp(xy, axis=0) + 2 * pitch
+        return cls(float(left), float(top), float(width), float(height), pitch)
+
+    def height_in(self, width_in: float = CELL_IN) -> float:
+        """Return the height of a map of this width in inches, at most twice the width."""
+        return min(width_in * self.height / self.width, 2 * width_in)
+
+    def inches(self, um: float, width_in: float = CELL_IN) -> float:
+        """Return a length in um as inches on a map of this width."""
+        return um * min(width_in / self.width, 2 * width_in / self.height)
+
+
+class _Sheet:
+    """A figure on which everything is placed in inches from the upper left: one pair of axes draws fast."""
+
+    def __init__(self, section: Section, view: _View, width: float, height: float) -> None:
+        self.section, self.view = section, view
+        self.figure = Figure(figsize=(width, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+        self.axes.set_axis_off()
+
+    def write(self, x: float, y: float, text: str, **style: Any) -> None:
+        self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
+
+    def draw_spots(self, x: float, y: float, title: str, values: np.ndarray, norm: Normalize, cmap: str) -> None:
+        view = self.view
+        self.write(x, y - 0.05, title, fontsize=8.5, color=GREY)
+        at = np.array([x, y]) + view.inches(1.0) * (self.section.xy_um - [view.left, view.top])
+        size = np.full(len(at), view.inches(0.86 * view.pitch_um))
+        spots = EllipseCollection(
+            size, size, np.zeros_like(size), units="xy", offsets=at, offset_transform=self.axes.transData, linewidths=0,
+            array=np.ma.masked_invalid(values), norm=norm, cmap=colormaps[cmap].with_extremes(bad=NO_DATA),
+        )  # fmt: skip
+        self.axes.add_collection(spots, autolim=False)
+
+    def draw_bar(self, x: float, y: float, norm: Normalize, cmap: str) -> None:
+        """Draw the colour scale to the right of a map."""
+        height, right = 0.9 * self.view.height_in(), x + 0.12
+        top = y + 0.05 * self.view.height_in()
+        colours = np.linspace(1, 0, 128)[:, None]
+        self.axes.imshow(colours, extent=(x + 0.04, right, top + height, top), cmap=cmap, vmin=0, vmax=1, aspect="auto")
+        ticks = MaxNLocator(nbins=4).tick_values(norm.vmin, norm.vmax)
+        for tick in ticks[(ticks >= norm.vmin) & (ticks <= norm.vmax)]:
+            at = top + height * (1 - float(norm(tick)))
+            self.axes.plot([right, right + 0.03], [at, at], color=GREY, linewidth=0.7)
+            self.write(right + 0.05, at, f"{round(tick, 9) + 0.0:g}", fontsize=7.5, color=GREY, va="center")
+
+    def draw_frame(self, x: float, y: float) -> None:
+        """Frame the map of a gene that is not predictable."""
+        size = (CELL_IN - 0.04, self.view.height_in())
+        self.axes.add_patch(
+            Rectangle((x, y), *size, fill=False, edgecolor=VERMILLION, linestyle=(0, (4, 3)), linewidth=1.3)
+        )
+
+
+def _draw_left(sheet: _Sheet, width: float, ood: np.ndarray | None) -> None:
+    """Draw the H&E, and below it the out-of-distribution score."""
+    section, view, left, top = sheet.section, sheet.view, MARGIN_IN, HEAD_IN
+    sheet.write(left, 0.24, f"Section {section.id}", fontsize=11, fontweight="bold", color=BLACK)
+    sheet.write(left, top - 0.05, "H&E" if section.image else "no image", fontsize=8.5, color=GREY)
+    if section.image is not None:
+        mpp = max(FINEST_MPP, patch_mpp(max(view.width, view.height), THUMBNAIL_PX))
+        pixels = section.image.read(view.left, view.top, (view.width, view.height), mpp)
+        right, bottom = left + view.inches(view.width, width), top + view.inches(view.height, width)
+        sheet.axes.imshow(pixels, extent=(left, right, bottom, top), aspect="auto")
+        _draw_scale_bar(sheet, left + 0.1, bottom - 0.14, width)
+    if ood is not None:
+        top += view.height_in(width) + HEAD_IN
+        sheet.write(left, top - 0.24, "Unlike the training images", fontsize=9, fontweight="bold", color=BLACK)
+        sheet.draw_spots(left, top, "share of training spots less unusual", ood, Normalize(0, 1), NOVELTY)
+        sheet.draw_bar(left + CELL_IN, top, Normalize(0, 1), NOVELTY)
+
+
+def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> None:
+    """Draw measured, predicted and error of one gene, or predicted alone."""
+    step = CELL_IN + 0.04
+    lefts = (left,) if gene_map.measured is None else (left, left + step, left + 2 * step + BAR_IN)
+    if gene_map.trust != TRUSTED:
+        for x in lefts:
+            sheet.draw_frame(x, top)
+    if gene_map.measured is None:
+        norm = _shared_norm(gene_map.predicted)
+        sheet.draw_spots(left, top, "predicted", gene_map.predicted, norm, EXPRESSION)
+        sheet.draw_bar(left + CELL_IN, top, norm, EXPRESSION)
+        return
+    norm = _shared_norm(gene_map.measured, gene_map.predicted)
+    sheet.draw_spots(lefts[0], top, "measured", gene_map.measured, norm, EXPRESSION)
+    sheet.draw_spots(lefts[1], top, "predicted", gene_map.predicted, norm, EXPRESSION)
+    sheet.draw_bar(lefts[1] + CELL_IN, top, norm, EXPRESSION)
+    error = gene_map.predicted - gene_map.measured
+    limit = max(float(np.nanpercentile(np.abs(error), 98)) if np.isfinite(error).any() else 0.0, 1e-3)
+    symmetric = Normalize(-limit, limit)
+    sheet.draw_spots(lefts[2], top, "error: predicted − measured", error, symmetric, ERROR)  # noqa: RUF001 - a minus
+    sheet.draw_bar(lefts[2] + CELL_IN, top, symmetric, ERROR)
+
+
+def _draw_scale_bar(sheet: _Sheet, x: float, y: float, width_in: float) -> None:
+    """Draw a bar of a round length, about a quarter of the width."""
+    length_um = round_length_um(sheet.view.width / 4)
+    length = sheet.view.inches(length_um, width_in)
+    halo = {"path_effects": [withStroke(linewidth=4, foreground="white")]}
+    sheet.axes.plot([x, x + length], [y, y], color=BLACK, linewidth=2.6, solid_capstyle="butt", **halo)
+    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    sheet.write(x + length / 2, y - 0.06, text, ha="center", fontsize=8.5, color=BLACK, **halo)
+
+
+def _has_gaps(gene_map: GeneMap) -> bool:
+    return gene_map.measured is not None and not np.isfinite(gene_map.measured).all()
 
 
 def _shared_norm(*values: np.ndarray) -> Normalize:
@@ -339,7 +311,7 @@ def _most_trusted(table: AnnData, among: set[str] | None) -> list[str]:
 
 
 def _score_of(table: AnnData, gene: str) -> float | None:
-    value = float(table.var.at[gene, "pearson"]) if "pearson" in table.var else float("nan")
+    value = float(table.var.loc[gene, "pearson"]) if "pearson" in table.var else float("nan")
     return value if np.isfinite(value) else None
 
 

@@ -169,7 +169,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
     --------
     >>> format_number(-0.12345), format_number(None)
     ('−0.123', '–')
-    """
+    """  # noqa: RUF002 - as they are printed
     if value is None or value != value:  # noqa: PLR0124 - NaN
         return "–"  # noqa: RUF001 - a dash
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign

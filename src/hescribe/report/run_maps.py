@@ -14,7 +14,6 @@ from hescribe.data.folder import read_index, read_section
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.report.maps import TRUST_ORDER, GeneMap, measure, section_figure
-from hescribe.report.table import MAIN
 
 N_BEST = 2  # most trusted genes drawn; a gene of median score stands beside them
 
@@ -43,7 +42,7 @@ def donor_maps(results: Results, model: str, trust: pd.DataFrame) -> Iterator[tu
     predictions = results.predictions(model)
     if not predictions:
         raise InputError(f"no predictions of {model} were kept")
-    own = results.rows.query("model == @model and metric == @MAIN and gene != ''")
+    own = results.rows.query("model == @model and metric == 'pearson' and gene != ''")
     scored = own.drop_duplicates(["section", "gene"]).set_index("gene")  # the first seed, in panel order
     cohort = _read_scored_cohort(results)
     for donor in sorted(scored["donor"].unique()):
@@ -55,7 +54,7 @@ def donor_maps(results: Results, model: str, trust: pd.DataFrame) -> Iterator[tu
             GeneMap(
                 gene=gene, predicted=predictions[section.id][:, scores.index.get_loc(gene)], measured=measured[:, i],
                 note=_note(trust, gene, float(scores[gene]), is_typical=i >= N_BEST),
-                trust=str(trust.at[gene, "trust"]) if "trust" in trust else "untested",
+                trust=str(trust.loc[gene, "trust"]) if "trust" in trust else "untested",
             )
             for i, gene in enumerate(genes)
         ]  # fmt: skip
@@ -85,7 +84,7 @@ def choose_genes(trust: pd.DataFrame, panel: set[str]) -> list[str]:
 
 
 def _note(trust: pd.DataFrame, gene: str, score: float, *, is_typical: bool) -> str:
-    said = str(trust.at[gene, "trust"]) if "trust" in trust else "not tested against chance"
+    said = str(trust.loc[gene, "trust"]) if "trust" in trust else "not tested against chance"
     return f"{'a gene of median score: ' if is_typical else ''}{said}; Pearson {score:.2f} in this section"
 
 

@@ -82,11 +82,15 @@ def model_lines(results: Results) -> list[ModelLine]:
         summary, transductive = _describe(str(model), own)
         lines.append(
             ModelLine(
-                model=str(model), summary=summary, kind=(own["control"].iloc[0] or "predictor") if len(own) else "predictor",
-                transductive=transductive, n_planned=len(cells), n_done=int((done["model"] == model).sum()),
+                model=str(model),
+                summary=summary,
+                kind=(own["control"].iloc[0] if len(own) else "") or "predictor",
+                transductive=transductive,
+                n_planned=len(cells),
+                n_done=int((done["model"] == model).sum()),
                 scores={s.metric: s for s in results.scores if s.model == model},
             )
-        )  # fmt: skip
+        )
     return sorted(lines, key=lambda line: ("predictor", "control", "uses_truth").index(line.kind))
 
 
@@ -155,7 +159,9 @@ def _against_depth(best: ModelLine, lines: list[ModelLine]) -> list[str]:
             f"{more} the best predictor."
         )
     if (partial := best.without_depth) and partial.value is not None:
-        null = f" (shuffled pairs: {_two(partial.chance)} ± {partial.chance_sd:.2f})" if partial.chance_sd is not None else ""
+        null = (
+            "" if partial.chance_sd is None else f" (shuffled pairs: {_two(partial.chance)} ± {partial.chance_sd:.2f})"
+        )
         said.append(f"With depth taken out of both sides the best predictor keeps {_two(partial.value)}{null}.")
     return said
 
