@@ -29,7 +29,7 @@ HER2ST = {
     "8 neighbours' own expression": (0.234, 0.199, 0.296),
     "8 neighbours, depth-partial": (0.126, np.nan, np.nan),
     "colour ridge": (0.122, 0.063, 0.218),
-    "colour ridge, depth-partial": (0.034, np.nan, np.nan),
+    "colour ridge, depth-partial": (0.034, 0.02, 0.06),
     "MSE of the train mean": (1.288, 0.938, 1.658),
     "MSE of the own-section mean": (0.683, 0.376, 1.091),
     "zeros on the panel": (0.348, 0.098, 0.664),
