@@ -62,7 +62,8 @@ class SectionCard:
     mpp
         um per pixel of the coordinates in ``obsm["spatial"]``.
     mpp_source
-        Where the scale came from: ``image``, ``--mpp``, ``manifest``, ``spot pitch`` or ``synthetic``.
+        Where the scale came from: ``image``, ``--mpp``, ``manifest``, ``spot pitch``,
+        ``manifest pitch`` or ``synthetic``.
     """
 
     technology: TechnologyCard = TECHNOLOGIES["other"]

@@ -18,13 +18,19 @@ class ImageSource(Protocol):
     """
 
     @property
-    def mpp(self) -> float: ...
+    def mpp(self) -> float:
+        """Size of a pixel at full resolution in um."""
+        ...
 
     @property
-    def size_um(self) -> tuple[float, float]: ...
+    def size_um(self) -> tuple[float, float]:
+        """Width and height in um."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Identifies every pixel that ``read`` can return."""
+        ...
 
     def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
         """Return a region, shape ``(h, w, 3)`` uint8.
@@ -41,8 +47,9 @@ class ImageSource(Protocol):
         ...
 
 
-def read_region(pixels: np.ndarray, mpp_in: float, x_um: float, y_um: float, size_um: tuple[float, float],
-                mpp: float) -> np.ndarray:
+def read_region(  # noqa: PLR0913, PLR0917 - a place, a size and two scales
+    pixels: np.ndarray, mpp_in: float, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float
+) -> np.ndarray:
     """Cut a region out of a decoded image and scale it.
 
     Parameters

@@ -37,8 +37,8 @@ def read_count_table(path: Path) -> tuple[sparse.csr_matrix, tuple[str, ...], tu
     SchemaError
         If a value is not a non-negative integer: the first is named with its spot and gene.
     """
-    head, _, body = _read_text(path).partition(b"\n")
-    lines = body.split(b"\n")[:-1]
+    text = _read_text(path)
+    head, *lines, _ = text.split(b"\n")
     genes = tuple(head.decode("utf-8", "replace").split("\t"))
     if lines and lines[0].count(b"\t") == len(genes) - 1:
         genes = genes[1:]  # the corner above the spot names; R leaves it out
@@ -48,7 +48,7 @@ def read_count_table(path: Path) -> tuple[sparse.csr_matrix, tuple[str, ...], tu
     shape = (len(spots), len(genes))
     values, columns = np.empty((2, shape[0] * shape[1]), dtype=np.int32)  # memory is taken as it is filled
     indptr = np.zeros(shape[0] + 1, dtype=np.int32)
-    n_values = _get_parser()(np.frombuffer(body, dtype=np.uint8), shape[1], values, columns, indptr)
+    n_values = _get_parser()(np.frombuffer(text, dtype=np.uint8)[len(head) + 1 :], shape[1], values, columns, indptr)
     if n_values < 0:
         return _parse_slowly(lines, genes, path), spots, genes
     parts = (values[:n_values].copy(), columns[:n_values].copy(), indptr)
