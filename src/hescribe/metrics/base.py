@@ -11,7 +11,7 @@ import numpy as np
 
 from hescribe.errors import InputError
 
-CONSTANT = 1e-6  # a range below this share of the largest value is rounding, not variation
+CONSTANT = 1e-6  # an sd below this share of the values is rounding, not variation
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,19 @@ def summarise(values: np.ndarray) -> MetricSummary:
     return MetricSummary(float(values[defined].mean()) if n else float("nan"), n, int(values.size - n))
 
 
-def is_constant(values: np.ndarray) -> np.ndarray:
-    """Return which columns do not vary beyond rounding, shape ``(n_columns,)``."""
-    return np.ptp(values, axis=0) <= CONSTANT * np.abs(values).max(axis=0)
+def centre(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return centred columns, their sum of squares, and which do not vary beyond rounding.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n, n_columns)``, float64.
+    """
+    mean = values.mean(axis=0)
+    centred = values - mean
+    power = np.einsum("ij,ij->j", centred, centred)
+    sd = np.sqrt(power / len(values))
+    return centred, power, sd <= CONSTANT * (np.abs(mean) + sd)
 
 
 @cache

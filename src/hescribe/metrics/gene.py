@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from hescribe.errors import InputError
-from hescribe.metrics.base import CONSTANT, Metric, MetricContext, is_constant
+from hescribe.metrics.base import CONSTANT, Metric, MetricContext, centre
 
 
 def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -21,11 +21,10 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     >>> correlate(y, 2 * y).tolist()
     [1.0, nan]
     """
-    undefined = is_constant(a) | is_constant(b)
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    r = (a * b).sum(axis=0) / np.where(undefined | (scale == 0), 1.0, scale)
-    return np.where(undefined, np.nan, np.clip(r, -1.0, 1.0))
+    (a, power_a, constant_a), (b, power_b, constant_b) = centre(a), centre(b)
+    undefined = constant_a | constant_b
+    scale = np.where(undefined, 1.0, np.sqrt(power_a * power_b))
+    return np.where(undefined, np.nan, np.clip(np.einsum("ij,ij->j", a, b) / scale, -1.0, 1.0))
 
 
 def remove_linear(values: np.ndarray, covariate: np.ndarray) -> np.ndarray:
@@ -42,12 +41,13 @@ def remove_linear(values: np.ndarray, covariate: np.ndarray) -> np.ndarray:
     -------
     Residuals, same shape; exactly 0 where the line explains a column up to rounding.
     """
-    values, c = values - values.mean(axis=0), covariate - covariate.mean()
-    power = (c * c).sum()
+    (values, before, _), c = centre(values), covariate - covariate.mean()
+    power = c @ c
     if power == 0:
         return values
     rest = values - np.outer(c, (c @ values) / power)
-    return np.where(np.ptp(rest, axis=0) <= CONSTANT * np.ptp(values, axis=0), 0.0, rest)
+    explained = np.einsum("ij,ij->j", rest, rest) <= CONSTANT**2 * before
+    return np.where(explained, 0.0, rest)
 
 
 def _pearson(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
@@ -66,8 +66,7 @@ def _depth_partial(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContex
 
 
 def _r2(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
-    undefined = is_constant(y_true)
-    total = ((y_true - y_true.mean(axis=0)) ** 2).sum(axis=0)
+    _, total, undefined = centre(y_true)
     r2 = 1 - ((y_true - y_pred) ** 2).sum(axis=0) / np.where(undefined, 1.0, total)
     return np.where(undefined, np.nan, r2)
 
