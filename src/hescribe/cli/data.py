@@ -24,13 +24,15 @@ def import_(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     reader: Annotated[str, typer.Option("--reader", help="Format: st, visium or h5ad.")],
     out: Annotated[Path, typer.Option("--out", help="Cohort folder to write; must be new or empty.")],
     mpp: Annotated[
-        float | None, typer.Option("--mpp", help="Size of a pixel of every image, in um.  [default: from the data]")
+        float | None,
+        typer.Option("--mpp", help="Size of a pixel of every image, in um; without it, as the data states it."),
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="TOML with image, scale, donor and masks of each section.")
     ] = None,
     card: Annotated[
-        str | None, typer.Option("--card", help="Id in the catalogue.  [default: recognised by its files]")
+        str | None,
+        typer.Option("--card", help="Id in the catalogue; without it, the dataset is recognised by its files."),
     ] = None,
     copy_images: Annotated[  # noqa: FBT002 - a flag of the command
         bool, typer.Option("--copy-images", help="Copy the images into the cohort; else they stay where they are.")
