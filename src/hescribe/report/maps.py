@@ -21,6 +21,7 @@ from hescribe._support import write_whole
 from hescribe.data.section import Section
 from hescribe.prep.counts import log_normalise
 from hescribe.report.figure import BLACK, GREY, VERMILLION
+from hescribe.report.table import MINUS
 from hescribe.units import patch_mpp
 
 N_GENES = 3  # with a measured map beside each predicted one
@@ -199,14 +200,15 @@ class _Sheet:
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
         self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
 
-    def draw_spots(self, x: float, y: float, title: str, values: np.ndarray, norm: Normalize, cmap: str) -> None:
-        view = self.view
+    def draw_spots(self, at: tuple[float, float], title: str, values: np.ndarray, norm: Normalize, cmap: str) -> None:
+        view, (x, y) = self.view, at
         self.write(x, y - 0.05, title, fontsize=8.5, color=GREY)
-        at = np.array([x, y]) + view.inches(1.0) * (self.section.xy_um - [view.left, view.top])
-        size = np.full(len(at), view.inches(0.86 * view.pitch_um))
+        centres = np.array(at) + view.inches(1.0) * (self.section.xy_um - [view.left, view.top])
+        size = np.full(len(centres), view.inches(0.86 * view.pitch_um))
         spots = EllipseCollection(
-            size, size, np.zeros_like(size), units="xy", offsets=at, offset_transform=self.axes.transData, linewidths=0,
-            array=np.ma.masked_invalid(values), norm=norm, cmap=colormaps[cmap].with_extremes(bad=NO_DATA),
+            size, size, np.zeros_like(size), units="xy", offsets=centres, offset_transform=self.axes.transData,
+            linewidths=0, array=np.ma.masked_invalid(values), norm=norm,
+            cmap=colormaps[cmap].with_extremes(bad=NO_DATA),
         )  # fmt: skip
         self.axes.add_collection(spots, autolim=False)
 
@@ -220,7 +222,8 @@ class _Sheet:
         for tick in ticks[(ticks >= norm.vmin) & (ticks <= norm.vmax)]:
             at = top + height * (1 - float(norm(tick)))
             self.axes.plot([right, right + 0.03], [at, at], color=GREY, linewidth=0.7)
-            self.write(right + 0.05, at, f"{round(tick, 9) + 0.0:g}", fontsize=7.5, color=GREY, va="center")
+            text = f"{round(tick, 9) + 0.0:g}".replace("-", MINUS)
+            self.write(right + 0.05, at, text, fontsize=7.5, color=GREY, va="center")
 
     def draw_frame(self, x: float, y: float) -> None:
         """Frame the map of a gene that is not predictable."""
@@ -244,7 +247,7 @@ def _draw_left(sheet: _Sheet, width: float, ood: np.ndarray | None) -> None:
     if ood is not None:
         top += view.height_in(width) + HEAD_IN
         sheet.write(left, top - 0.24, "Unlike the training images", fontsize=9, fontweight="bold", color=BLACK)
-        sheet.draw_spots(left, top, "share of training spots less unusual", ood, Normalize(0, 1), NOVELTY)
+        sheet.draw_spots((left, top), "share of training spots less unusual", ood, Normalize(0, 1), NOVELTY)
         sheet.draw_bar(left + CELL_IN, top, Normalize(0, 1), NOVELTY)
 
 
@@ -257,17 +260,17 @@ def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> Non
             sheet.draw_frame(x, top)
     if gene_map.measured is None:
         norm = _shared_norm(gene_map.predicted)
-        sheet.draw_spots(left, top, "predicted", gene_map.predicted, norm, EXPRESSION)
+        sheet.draw_spots((left, top), "predicted", gene_map.predicted, norm, EXPRESSION)
         sheet.draw_bar(left + CELL_IN, top, norm, EXPRESSION)
         return
     norm = _shared_norm(gene_map.measured, gene_map.predicted)
-    sheet.draw_spots(lefts[0], top, "measured", gene_map.measured, norm, EXPRESSION)
-    sheet.draw_spots(lefts[1], top, "predicted", gene_map.predicted, norm, EXPRESSION)
+    sheet.draw_spots((lefts[0], top), "measured", gene_map.measured, norm, EXPRESSION)
+    sheet.draw_spots((lefts[1], top), "predicted", gene_map.predicted, norm, EXPRESSION)
     sheet.draw_bar(lefts[1] + CELL_IN, top, norm, EXPRESSION)
     error = gene_map.predicted - gene_map.measured
     limit = max(float(np.nanpercentile(np.abs(error), 98)) if np.isfinite(error).any() else 0.0, 1e-3)
     symmetric = Normalize(-limit, limit)
-    sheet.draw_spots(lefts[2], top, "error: predicted − measured", error, symmetric, ERROR)  # noqa: RUF001 - a minus
+    sheet.draw_spots((lefts[2], top), f"error: predicted {MINUS} measured", error, symmetric, ERROR)
     sheet.draw_bar(lefts[2] + CELL_IN, top, symmetric, ERROR)
 
 

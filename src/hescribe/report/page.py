@@ -21,7 +21,16 @@ from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import ladder_figure
 from hescribe.report.maps import DPI
 from hescribe.report.run_maps import donor_maps
-from hescribe.report.table import MAIN, WITHOUT_DEPTH, ModelLine, model_lines, rank, to_frame, verdict
+from hescribe.report.table import (
+    MAIN,
+    WITHOUT_DEPTH,
+    ModelLine,
+    format_number,
+    model_lines,
+    rank,
+    to_frame,
+    verdict,
+)
 
 OTHER_METRICS = ("spearman", "r2", "mse", "mae", "pearson_spot")  # in the page's table; the CSV has all
 NULL = "shuffled_pairs"
@@ -160,16 +169,3 @@ def _environment() -> Environment:
     environment.filters["number"] = format_number
     environment.filters["thousands"] = lambda n: f"{n:,}".replace(",", "\u202f")
     return environment
-
-
-def format_number(value: float | None, digits: int = 3) -> str:
-    """Return a number for people: a true minus sign, and a dash where nothing is defined.
-
-    Examples
-    --------
-    >>> format_number(-0.12345), format_number(None)
-    ('−0.123', '–')
-    """  # noqa: RUF002 - as they are printed
-    if value is None or value != value:  # noqa: PLR0124 - NaN
-        return "–"  # noqa: RUF001 - a dash
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign

@@ -12,6 +12,7 @@ from hescribe.bench.scores import Score
 from hescribe.errors import HescribeError
 
 MAIN, WITHOUT_DEPTH = "pearson", "pearson_depth_partial"
+MINUS, DASH = "\u2212", "\u2013"
 Kind = Literal["predictor", "control", "uses_truth"]
 
 
@@ -138,6 +139,19 @@ def verdict(lines: list[ModelLine]) -> list[str]:
     return said
 
 
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return a number for people: a true minus sign, and a dash where nothing is defined.
+
+    Examples
+    --------
+    >>> format_number(0.12345), format_number(-0.0001, 2)
+    ('0.123', '0.00')
+    """
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return DASH
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+
+
 def _against_chance(score: Score) -> list[str]:
     if score.chance_sd is None:
         return ["Shuffled pairs were not run, so that nothing here says which differences are noise."]
@@ -167,7 +181,7 @@ def _against_depth(best: ModelLine, lines: list[ModelLine]) -> list[str]:
 
 
 def _two(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign, not a hyphen
+    return format_number(value, 2)
 
 
 def _describe(model: str, rows: pd.DataFrame) -> tuple[str, bool]:
