@@ -10,7 +10,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.metrics.base import summarise
-from hescribe.metrics.gene import PEARSON
+from hescribe.metrics.gene import correlate
 from hescribe.metrics.stats import donor_mean
 from hescribe.prep.split import inner_folds
 
@@ -40,10 +40,10 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
         for section in outer:
             if section.kept.sum() < 2:
                 continue
-            y_true = section.layer(keys.LOGNORM)
+            kept, y_true = section.kept, section.layer(keys.LOGNORM).astype(np.float64)
             for i, y_pred in enumerate(predict(section)):
-                r = summarise(PEARSON(y_true, y_pred[section.kept]))
-                by_candidate.setdefault(i, []).append((section.donor, r.value if r.n_defined else 0.0))
+                r = correlate(y_true, y_pred[kept].astype(np.float64))
+                by_candidate.setdefault(i, []).append((section.donor, summarise(r).value if np.isfinite(r).any() else 0.0))
     if not by_candidate:
         raise InputError("the train cohort is too small to choose parameters on: no inner fold has spots on both sides")
     return np.array([donor_mean(by_candidate[i]).value for i in sorted(by_candidate)])
