@@ -167,5 +167,4 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = format_number
-    environment.filters["thousands"] = lambda n: f"{n:,}".replace(",", "\u202f")
     return environment
