@@ -106,7 +106,7 @@ def test_colour_signal_is_found_and_shuffled_pairs_find_none(task, tmp_path):
     signal, null = scores["color_ridge", "pearson"], scores["shuffled_pairs", "pearson"]
     assert signal.value > 0.35
     assert null.value < signal.value / 2  # what differs between sections is left in the null
-    assert signal.chance == pytest.approx(null.value, abs=1e-9)
+    assert signal.chance == pytest.approx(null.value, abs=0.02)
     assert signal.chance_sd > 0
     assert scores["mean", "pearson"].value is None
     assert scores["mean", "pearson"].n_undefined == 72  # 12 genes in 6 sections

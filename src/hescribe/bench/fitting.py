@@ -1,5 +1,6 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -45,12 +46,12 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
     encoder = getattr(predictor, "encoder", None)
     info = ModelInfo(
         method=predictor.name, params=predictor.get_params(), genes=genes,  # type: ignore[attr-defined]
-        encoder=asdict(encoders.create(encoder).card) if isinstance(encoder, str) else None,
+        encoder=_encoder_card(encoder),
         cohort=cohort.card.id, synthetic=cohort.card.synthetic, licence=cohort.card.licence,
         citation=cohort.card.citation, donors=train.donors, organs=tuple(sorted({s.card.organ for s in train})),
         n_sections=len(train), n_spots=int(sum(s.kept.sum() for s in train)), data_hash=task.data_hash,
         pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
-        scores=trust.round(4).to_dict("index"), score=score,
+        scores=_plain(trust), score=score,
     )  # fmt: skip
     return FittedModel(fitted, info)
 
@@ -76,6 +77,17 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
         "unit": "ln(1 + 1e4 * count / depth)", "version": model.info.version,
     }  # fmt: skip
     return table
+
+
+def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return the table by gene, rounded; what is undefined is None, for JSON knows no NaN."""
+    rounded = trust.round(4).astype(object)
+    return rounded.where(rounded.notna(), None).to_dict("index")
+
+
+def _encoder_card(encoder: object) -> dict[str, object] | None:
+    """Return the card as JSON gives it back, so that a model read from disk equals the one written."""
+    return json.loads(json.dumps(asdict(encoders.create(encoder).card))) if isinstance(encoder, str) else None
 
 
 def _cross_validate(

@@ -127,11 +127,12 @@ def read_model(path: Path) -> FittedModel:
     FormatError
         If a file is damaged, or of another version of the format.
     """
+    for name in ("model.json", "weights.safetensors"):
+        if not (path / name).exists():
+            raise DataAccessError(f"{path} is no model folder: {name} is missing")
     try:
         content = json.loads((path / "model.json").read_text())
         arrays = load_file(path / "weights.safetensors")
-    except FileNotFoundError as error:
-        raise DataAccessError(f"{path} is no model folder: {Path(error.filename).name} is missing") from error
     except (ValueError, SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
     if not isinstance(content, dict) or content.pop("schema_version", None) != SCHEMA_VERSION:

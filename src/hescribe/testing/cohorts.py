@@ -38,11 +38,13 @@ def colour_section(index: int, donor: str, *, n_side: int = 7, n_genes: int = 12
         pixels[r * step : (r + 1) * step, c * step : (c + 1) * step] = np.clip(patch, 0, 255)
     rate = np.exp(rng.normal(1.0, 0.5, n_genes))[None] * np.ones((n_side * n_side, 1))
     rate[:, : n_genes // 2] *= np.exp(1.5 * (signal - 0.5))[:, None]
-    counts = rng.poisson(rate * rng.lognormal(1.0, 0.3, (n_side * n_side, 1)) * 5).astype(np.float32)
+    spot_depth = rng.lognormal(0.0, 0.3, (n_side * n_side, 1))
+    counts = rng.poisson(rate * spot_depth * 15).astype(np.float32)
+    others = rng.poisson(5000 * spot_depth[:, 0])  # genes outside the panel: composition stays put
     xy_um = np.column_stack([col + 0.5, row + 0.5]) * 200.0
     table = AnnData(
         obs=pd.DataFrame(
-            {keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: counts.sum(axis=1) + 20},
+            {keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: counts.sum(axis=1) + others},
             index=[f"{c}x{r}" for r, c in zip(row, col, strict=True)],
         ),
         var=pd.DataFrame(index=[f"GENE{g}" for g in range(n_genes)]),

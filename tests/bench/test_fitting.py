@@ -1,0 +1,134 @@
+"""A fitted model goes to disk whole, comes back the same, and says how far to trust each gene."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hescribe import keys
+from hescribe.bench import model_folder
+from hescribe.bench.fitting import fit_model, predict_table
+from hescribe.bench.ladder import create_model
+from hescribe.bench.model_folder import read_model, write_model
+from hescribe.bench.protocols import read_protocol
+from hescribe.bench.trust import trust_table
+from hescribe.errors import DataAccessError, FormatError
+from hescribe.prep.tissue import grid_section
+
+
+@pytest.fixture(scope="module")
+def model(raw_cohort):
+    return fit_model(create_model("color_ridge"), raw_cohort, read_protocol("donor-v1"))
+
+
+def test_a_model_survives_the_disk(model, raw_cohort, tmp_path):
+    write_model(tmp_path / "m", model)
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
+    restored = read_model(tmp_path / "m")
+    assert restored.info == model.info
+    section = raw_cohort[0]
+    expected = predict_table(model, section).layers[keys.PREDICTED]
+    np.testing.assert_array_equal(predict_table(restored, section).layers[keys.PREDICTED], expected)
+
+
+def test_genes_with_signal_are_trusted_more_than_genes_without(model):
+    scores = pd.DataFrame.from_dict(model.info.scores, orient="index")
+    signal, none = scores.iloc[:6], scores.iloc[6:]
+    assert (signal["trust"] == "predictable").mean() >= 0.5
+    assert (none["trust"] == "predictable").sum() == 0
+    assert signal["pearson"].mean() > none["pearson"].mean() + 0.3
+
+
+def test_info_names_what_the_model_was_trained_on(model, raw_cohort):
+    assert model.info.donors == ("D0", "D1", "D2")
+    assert model.info.synthetic
+    assert model.info.genes == raw_cohort.genes
+    assert model.info.encoder["name"] == "color"
+    assert model.info.pitch_um == 200.0
+    assert 0.2 < model.info.score < 1
+
+
+def test_prediction_ignores_the_expression_it_is_given(model, raw_cohort):
+    section = raw_cohort[0]
+    table = section.table.copy()
+    table.layers[keys.COUNTS] = table.layers[keys.COUNTS] * 0
+    expected = predict_table(model, section).layers[keys.PREDICTED]
+    np.testing.assert_array_equal(predict_table(model, section.with_table(table)).layers[keys.PREDICTED], expected)
+
+
+def test_a_bare_image_is_predicted_on_a_grid(model, raw_cohort):
+    section = grid_section(raw_cohort[0].image, "slide", model.info.pitch_um)
+    table = predict_table(model, section)
+    assert table.n_obs > 5
+    assert set(table.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.OOD}
+    assert set(table.var[keys.TRUST]) <= {"predictable", "weak", "do not use"}
+
+
+def test_one_donor_gives_a_model_that_says_it_is_untested(raw_cohort):
+    one = raw_cohort.where(lambda s: s.donor == "D0")
+    model = fit_model(create_model("color_ridge"), one, read_protocol("donor-v1"))
+    assert model.info.score is None
+    assert {g["trust"] for g in model.info.scores.values()} == {"untested"}
+
+
+def test_an_existing_target_is_kept(model, tmp_path):
+    write_model(tmp_path / "m", model)
+    with pytest.raises(DataAccessError, match="exists; choose another name"):
+        write_model(tmp_path / "m", model)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataAccessError, match="is no model folder and is not overwritten"):
+        write_model(tmp_path / "other", model, overwrite=True)
+
+
+def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_folder, "save_file", full)
+    with pytest.raises(DataAccessError, match="No space left"):
+        write_model(tmp_path / "m", model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "weights.safetensors").write_bytes(b"x" * 40), "is damaged"),
+        (lambda p: (p / "model.json").write_text("{"), "is damaged"),
+        (lambda p: (p / "weights.safetensors").unlink(), "is no model folder: weights.safetensors is missing"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 1"),
+        (lambda p: edit(p / "model.json", lambda c: c.pop("donors")), r"missing or unknown entries \(donors\)"),
+        (lambda p: edit(p / "model.json", lambda c: c["genes"].reverse()), "name different genes"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(method="../ridge")), "there is no predictor"),
+    ],
+)
+def test_a_damaged_model_is_refused(model, tmp_path, damage, message):
+    write_model(tmp_path / "m", model)
+    damage(tmp_path / "m")
+    with pytest.raises((DataAccessError, FormatError, LookupError), match=message):
+        read_model(tmp_path / "m")
+
+
+def rows(values, model, partial=None, seed=0):
+    return [
+        {"model": model, "seed": seed, "metric": m, "gene": g, "donor": d, "value": v, "ceiling": 0.5}
+        for m, table in (("pearson", values), ("pearson_depth_partial", partial or values))
+        for g, by_donor in table.items()
+        for d, v in by_donor.items()
+    ]
+
+
+def test_trust_classes_by_hand():
+    null = [r for s in range(10) for r in rows({f"g{i}": {"A": 0.0, "B": 0.02 * (i % 3)} for i in range(20)}, "shuffled_pairs", seed=s)]
+    plain = {"good": {"A": 0.3, "B": 0.2}, "uneven": {"A": 0.5, "B": -0.1}, "depth": {"A": 0.3, "B": 0.3}, "none": {"A": 0.0, "B": 0.01}}
+    partial = {**plain, "depth": {"A": 0.0, "B": 0.0}}
+    table = trust_table(pd.DataFrame(null + rows(plain, "m", partial)), "m")
+    assert table["trust"].to_dict() == {"good": "predictable", "uneven": "weak", "depth": "weak", "none": "do not use"}
+    assert table.loc["uneven", "lowest_donor"] == pytest.approx(-0.1)

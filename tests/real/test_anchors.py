@@ -1,0 +1,65 @@
+"""The published study of her2st comes out again: her2st, leave-one-donor-out, efficientnet_lite0.
+
+Expected values: the independent study of the same seven sections that the project started from
+(three donors, 250 genes of train variance, spots with at least 100 counts). With three donors,
+differences under about .03 mean nothing; the tolerance of .015 tests that the rules are the same.
+"""
+
+import pytest
+
+from hescribe.bench.protocols import read_protocol
+from hescribe.bench.results import Results
+from hescribe.bench.runner import run_study
+from hescribe.bench.task import PredictionTask
+from hescribe.data.folder import read_cohort
+from hescribe.data.importing import import_cohort
+
+pytestmark = pytest.mark.real
+TOLERANCE = 0.015
+
+
+@pytest.fixture(scope="module")
+def scores(shared_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("her2st")
+    import_cohort(shared_data / "her2st", "st", out / "cohort")
+    task = PredictionTask(read_cohort(out / "cohort"), read_protocol("donor-v1"))
+    assert (task.card.n_sections, task.card.n_left_out) == (7, 29)
+    run_study(task, ("mean", "color_ridge", "context_ridge", "shuffled_pairs", "depth_oracle"), out / "results")
+    return {(s.model, s.metric): s for s in Results(out / "results").scores}
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "expected"),
+    [
+        ("depth_oracle", "pearson", 0.179),
+        ("color_ridge", "pearson", 0.122),
+        ("color_ridge", "pearson_depth_partial", 0.034),
+        ("context_ridge", "pearson", 0.125),
+        ("shuffled_pairs", "pearson", 0.012),
+        ("shuffled_pairs", "pearson_depth_partial", 0.001),
+    ],
+)
+def test_score_comes_out_again(scores, model, metric, expected):
+    assert scores[model, metric].value == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_noise_ceiling_comes_out_again(scores):
+    assert scores["color_ridge", "pearson"].ceiling == pytest.approx(0.553, abs=TOLERANCE)
+    assert scores["color_ridge", "pearson_depth_partial"].ceiling == pytest.approx(0.445, abs=TOLERANCE)
+
+
+def test_train_mean_is_undefined_and_counted(scores):
+    assert scores["mean", "pearson"].value is None
+    assert scores["mean", "pearson"].n_undefined == 1750  # 250 genes in 7 sections
+    assert scores["mean", "mse"].value == pytest.approx(1.288, abs=TOLERANCE)
+
+
+def test_three_donors_get_no_interval(scores):
+    score = scores["color_ridge", "pearson"]
+    assert score.low is None
+    assert set(score.by_donor) == {"A", "B", "C"}
+
+
+def test_the_null_spread_stands_beside_the_score(scores):
+    assert scores["color_ridge", "pearson"].chance_sd == pytest.approx(0.015, abs=0.01)
+    assert scores["color_ridge", "pearson_depth_partial"].chance_sd == pytest.approx(0.005, abs=0.004)
