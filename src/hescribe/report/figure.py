@@ -1,11 +1,13 @@
 """The ladder as a figure: one dot for each model, beside chance, ceiling and controls."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from hescribe.bench.scores import Score
-from hescribe.report.table import MAIN, WITHOUT_DEPTH, ModelLine
+from hescribe.report.table import MAIN, WITHOUT_DEPTH, ModelLine, Null
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#1a1a1a"
@@ -60,7 +62,7 @@ def _draw_line(axes: Axes, line: ModelLine, score: Score | None, y: float) -> No
         axes.annotate(why, (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=GREY)
         return
     colour = BLUE if line.kind == "predictor" else BLACK
-    if score.low is not None:
+    if score.low is not None and score.high is not None:
         axes.plot([score.low, score.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="round", zorder=3)
     else:
         donors = list(score.by_donor.values())
@@ -71,10 +73,14 @@ def _draw_line(axes: Axes, line: ModelLine, score: Score | None, y: float) -> No
 
 def _draw_references(axes: Axes, scores: list[Score]) -> None:
     """Draw the band of chance and the line of the ceiling, each named above the axes."""
-    above = {"transform": blended_transform_factory(axes.transData, axes.transAxes), "va": "bottom", "fontsize": 8.5}
-    null = next((s for s in scores if s.chance_sd is not None), None)
+    above: dict[str, Any] = {
+        "transform": blended_transform_factory(axes.transData, axes.transAxes),
+        "va": "bottom",
+        "fontsize": 8.5,
+    }
+    null = next((n for s in scores if (n := Null.of(s))), None)
     if null:
-        low, high = null.chance - 2 * null.chance_sd, null.chance + 2 * null.chance_sd
+        low, high = null.mean - 2 * null.sd, null.mean + 2 * null.sd
         axes.axvspan(low, high, color=BAND, linewidth=0, zorder=0.5)
         axes.text((low + high) / 2, 1.015, "chance", ha="center", color=GREY, **above)
     ceilings = [s.ceiling for s in scores if s.ceiling is not None]

@@ -218,8 +218,9 @@ class _Sheet:
         top = y + 0.05 * self.view.height_in()
         colours = np.linspace(1, 0, 128)[:, None]
         self.axes.imshow(colours, extent=(x + 0.04, right, top + height, top), cmap=cmap, vmin=0, vmax=1, aspect="auto")
-        ticks = MaxNLocator(nbins=4).tick_values(norm.vmin, norm.vmax)
-        for tick in ticks[(ticks >= norm.vmin) & (ticks <= norm.vmax)]:
+        low, high = float(norm.vmin or 0.0), float(norm.vmax or 0.0)
+        ticks = np.asarray(MaxNLocator(nbins=4).tick_values(low, high))
+        for tick in ticks[(ticks >= low) & (ticks <= high)]:
             at = top + height * (1 - float(norm(tick)))
             self.axes.plot([right, right + 0.03], [at, at], color=GREY, linewidth=0.7)
             text = f"{round(tick, 9) + 0.0:g}".replace("-", MINUS)
@@ -254,7 +255,7 @@ def _draw_left(sheet: _Sheet, width: float, ood: np.ndarray | None) -> None:
 def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> None:
     """Draw measured, predicted and error of one gene, or predicted alone."""
     step = CELL_IN + 0.04
-    lefts = (left,) if gene_map.measured is None else (left, left + step, left + 2 * step + BAR_IN)
+    lefts = [left] if gene_map.measured is None else [left, left + step, left + 2 * step + BAR_IN]
     if gene_map.trust != TRUSTED:
         for x in lefts:
             sheet.draw_frame(x, top)
@@ -278,7 +279,7 @@ def _draw_scale_bar(sheet: _Sheet, x: float, y: float, width_in: float) -> None:
     """Draw a bar of a round length, about a quarter of the width."""
     length_um = round_length_um(sheet.view.width / 4)
     length = sheet.view.inches(length_um, width_in)
-    halo = {"path_effects": [withStroke(linewidth=4, foreground="white")]}
+    halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=4, foreground="white")]}
     sheet.axes.plot([x, x + length], [y, y], color=BLACK, linewidth=2.6, solid_capstyle="butt", **halo)
     text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
     sheet.write(x + length / 2, y - 0.06, text, ha="center", fontsize=8.5, color=BLACK, **halo)
@@ -318,5 +319,5 @@ def _score_of(table: AnnData, gene: str) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _dense(values: np.ndarray | sparse.spmatrix) -> np.ndarray:
+def _dense(values: Any) -> np.ndarray:
     return values.toarray() if sparse.issparse(values) else np.asarray(values)

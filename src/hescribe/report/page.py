@@ -21,16 +21,7 @@ from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import ladder_figure
 from hescribe.report.maps import DPI
 from hescribe.report.run_maps import donor_maps
-from hescribe.report.table import (
-    MAIN,
-    WITHOUT_DEPTH,
-    ModelLine,
-    format_number,
-    model_lines,
-    rank,
-    to_frame,
-    verdict,
-)
+from hescribe.report.table import ModelLine, Null, format_number, model_lines, rank, to_frame, verdict
 
 OTHER_METRICS = ("spearman", "r2", "mse", "mae", "pearson_spot")  # in the page's table; the CSV has all
 NULL = "shuffled_pairs"
@@ -104,14 +95,15 @@ def _facts(results: Results, lines: list[ModelLine]) -> dict[str, Any]:
     """Return what the page says about the run as a whole."""
     plan, rows = results.plan, results.rows
     donors = sorted(rows["donor"].unique())
-    null = next((s for s in results.scores if s.model == NULL and s.metric == MAIN), None)
-    partial = next((s for s in results.scores if s.model == NULL and s.metric == WITHOUT_DEPTH), None)
+    shuffled = next((x for x in lines if x.model == NULL), None)
     return {
         "task": plan["task"], "cohort": plan["task"]["cohort"], "protocol": plan["protocol"],
         "gene_rule": GENE_RULES.get(plan["protocol"]["gene_rule"], plan["protocol"]["gene_rule"]),
         "donors": donors, "min_donors": MIN_DONORS, "n_sections": rows["section"].nunique(),
         "n_cells": len(plan["cells"]), "n_missing": results.n_missing, "looks": results.looks,
-        "null": null, "null_partial": partial, "oracle": next((x for x in lines if x.model == "depth_oracle"), None),
+        "null_model": NULL, "null": Null.of(shuffled.main) if shuffled else None,
+        "null_partial": Null.of(shuffled.without_depth) if shuffled else None,
+        "oracle": next((x for x in lines if x.model == "depth_oracle"), None),
         "metrics": {m: all_metrics()[m] for m in OTHER_METRICS if m in plan["protocol"]["metrics"]},
         "versions": sorted(rows["version"].unique()), "data_hash": plan["data_hash"],
         "schema_version": int(rows["schema_version"].max()), "version": __version__,

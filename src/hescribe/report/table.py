@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from hescribe.bench.ladder import create_model
@@ -62,14 +63,28 @@ class ModelLine:
     @property
     def share(self) -> float | None:
         """Pearson as a share of the noise ceiling."""
-        if self.value is None or not self.main.ceiling:
-            return None
-        return self.value / self.main.ceiling
+        main = self.main
+        return main.value / main.ceiling if main and main.value is not None and main.ceiling else None
 
     @property
     def is_complete(self) -> bool:
         """Whether every cell of the plan is finished."""
         return self.n_done == self.n_planned
+
+
+@dataclass(frozen=True)
+class Null:
+    """What shuffled pairs reach: mean, and spread over shuffles."""
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, score: Score | None) -> "Null | None":
+        """Return what stands beside a score; None if fewer than two shuffles were run."""
+        if score is None or score.chance is None or score.chance_sd is None or not np.isfinite(score.chance_sd):
+            return None
+        return cls(score.chance, score.chance_sd)
 
 
 def model_lines(results: Results) -> list[ModelLine]:
@@ -117,25 +132,33 @@ def verdict(lines: list[ModelLine]) -> list[str]:
     ranked = rank(lines)
     if not ranked:
         return ["No predictor has a defined score yet."]
-    best, others = ranked[0], ranked[1:]
-    score = best.main
+    best, score, value = ranked[0], ranked[0].main, ranked[0].value
+    assert score is not None  # rank leaves out models without a score
+    assert value is not None
     held_out = f"{score.n_donors} held-out donor{'s' if score.n_donors != 1 else ''}"
-    possible = f" of a possible {score.ceiling:.2f}" if score.ceiling else ""
-    said = [
+    possible = f" of a possible {_two(score.ceiling)}" if score.ceiling else ""
+    share = "" if best.share is None else f", {best.share:.0%} of what the noise in the counts allows"
+    first = (
         f"Best predictor: {best.model}. On {held_out} its predictions correlate with the measured expression at "
-        f"{_two(score.value)}{possible} (Pearson, mean over genes)"
-        + (f", {best.share:.0%} of what the noise in the counts allows." if best.share is not None else ".")
-    ]
-    said += _against_chance(score)
-    said += _against_depth(best, lines)
-    if others and score.chance_sd is not None:
-        gap = score.value - others[0].value
-        noise = gap < 2 * score.chance_sd
+        f"{_two(value)}{possible} (Pearson, mean over genes){share}."
+    )
+    said = [first, *_against_depth(best, value, lines)]
+    null = Null.of(score)
+    if null is None:
+        return [*said, "Shuffled pairs were not run, so that nothing here says which differences are noise."]
+    clear = "stands clear" if value - null.mean > 2 * null.sd else "does not stand clear"
+    said.insert(
+        1,
+        "Fitted on shuffled pairs of image and expression, a model reaches "
+        f"{_two(null.mean)} ± {_two(null.sd)}: the best predictor {clear} of that.",
+    )
+    if len(ranked) > 1 and ranked[1].value is not None:
+        gap, twice = value - ranked[1].value, format_number(2 * null.sd)
+        noise = f"noise (below {twice}," if gap < 2 * null.sd else f"more than noise ({twice} is"
         said.append(
-            f"The next best, {others[0].model}, reaches {_two(others[0].value)}: the difference of {gap:.3f} is "
-            + (f"noise (below {2 * score.chance_sd:.3f}, twice the spread of the shuffled pairs)." if noise else
-               f"more than noise (twice the spread of the shuffled pairs is {2 * score.chance_sd:.3f}).")
-        )  # fmt: skip
+            f"The next best, {ranked[1].model}, reaches {_two(ranked[1].value)}: the difference of "
+            f"{format_number(gap)} is {noise} twice the spread of the shuffled pairs)."
+        )
     return said
 
 
@@ -152,31 +175,18 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
-def _against_chance(score: Score) -> list[str]:
-    if score.chance_sd is None:
-        return ["Shuffled pairs were not run, so that nothing here says which differences are noise."]
-    clear = score.value - score.chance > 2 * score.chance_sd
-    return [
-        f"Fitted on shuffled pairs of image and expression, a model reaches {_two(score.chance)} ± "
-        f"{score.chance_sd:.2f}: "
-        + ("the best predictor stands clear of that." if clear else "the best predictor does not stand clear of that.")
-    ]
-
-
-def _against_depth(best: ModelLine, lines: list[ModelLine]) -> list[str]:
+def _against_depth(best: ModelLine, value: float, lines: list[ModelLine]) -> list[str]:
     said = []
-    oracle = next((x for x in lines if x.model == "depth_oracle" and x.value is not None), None)
-    if oracle:
-        more = "more than" if oracle.value > best.value else "less than"
+    oracle = next((x.value for x in lines if x.model == "depth_oracle"), None)
+    if oracle is not None:
         said.append(
-            f"The log total counts of a spot alone, which no image model sees, reach {_two(oracle.value)}, "
-            f"{more} the best predictor."
+            f"The log total counts of a spot alone, which no image model sees, reach {_two(oracle)}, "
+            f"{'more' if oracle > value else 'less'} than the best predictor."
         )
     if (partial := best.without_depth) and partial.value is not None:
-        null = (
-            "" if partial.chance_sd is None else f" (shuffled pairs: {_two(partial.chance)} ± {partial.chance_sd:.2f})"
-        )
-        said.append(f"With depth taken out of both sides the best predictor keeps {_two(partial.value)}{null}.")
+        null = Null.of(partial)
+        chance = "" if null is None else f" (shuffled pairs: {_two(null.mean)} ± {_two(null.sd)})"
+        said.append(f"With depth taken out of both sides the best predictor keeps {_two(partial.value)}{chance}.")
     return said
 
 
