@@ -14,6 +14,10 @@ import sys
 import time
 
 import numpy as np
+import torch
+
+from hescribe.encode.efficientnet_lite0 import EfficientnetLite0
+from hescribe.testing.encoders import tissue_like
 
 GOALS = {"plain loop": 5.0, "tuned loop": 2.0}  # times slower than ours, at least
 NEVER_TRIM = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
@@ -29,10 +33,6 @@ VARIANTS = {  # label: (loop, batch, environment)
 
 def plain_loop(patches, batch, *, last=False):
     """Return seconds of what most scripts do: scale each patch, stack, run the network in float32."""
-    import torch
-
-    from hescribe.encode.efficientnet_lite0 import EfficientnetLite0
-
     module = EfficientnetLite0().network().module
     if last:
         module = module.to(memory_format=torch.channels_last)
@@ -52,8 +52,6 @@ def plain_loop(patches, batch, *, last=False):
 
 def our_loop(patches, batch):
     """Return seconds of our encoder, after its way was chosen."""
-    from hescribe.encode.efficientnet_lite0 import EfficientnetLite0
-
     encoder = EfficientnetLite0()
     encoder.encode(patches[:batch])
     started = time.perf_counter()
@@ -64,8 +62,6 @@ def our_loop(patches, batch):
 
 def work(loop, batch, n):
     """Measure one variant in this process."""
-    from hescribe.testing.encoders import tissue_like
-
     patches = tissue_like(n, 224)
     if loop == "hescribe":
         return n / our_loop(patches, batch)

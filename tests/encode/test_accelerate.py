@@ -2,9 +2,11 @@
 
 import importlib.util
 import math
+import socket
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 from hescribe.cards import EncoderCard
 from hescribe.encode import _backends, accelerate
-from hescribe.encode.accelerate import Network, agreement, describe, try_ways
+from hescribe.encode.accelerate import Network, agreement, describe, describe_ways, try_ways
 from hescribe.encode.color import Color
 from hescribe.params import Params
 from hescribe.testing.encoders import tissue_like
@@ -75,7 +77,7 @@ def test_openvino_is_taken_where_it_is_installed(patches, monkeypatch):
 
 @needs_openvino
 def test_the_conversion_reports_to_nobody(monkeypatch):
-    import openvino_telemetry
+    import openvino_telemetry  # noqa: PLC0415 - comes with openvino
 
     def phone_home(*_args: object, **_kwargs: object):
         raise AssertionError
@@ -93,7 +95,7 @@ def test_an_unfaithful_way_is_not_taken(patches, monkeypatch):
     encoder = Small(salt=2)
     accelerate.encode(encoder, patches)
     assert accelerate.backend(encoder) == "torch fp32 channels last"
-    row = next(row for row in describe(encoder, patches) if row["backend"] == "openvino fp32")
+    row = next(row for row in describe_ways(encoder, patches) if row["backend"] == "openvino fp32")
     assert not row["used"]
     assert row["reason"].startswith("cosine to fp32 0.8")
     assert row["images_per_s"] > 0
@@ -118,13 +120,13 @@ def test_a_failing_way_is_passed_over_and_reported(patches, monkeypatch, fault):
 def test_the_plain_way_is_always_there(patches, monkeypatch):
     monkeypatch.setattr(accelerate, "_missing", lambda: ("no GPU", "no bfloat16", "not installed"))
     monkeypatch.setattr(_backends, "torch_fp32", lambda _network: lambda p: np.zeros((len(p), 32)))
-    rows = describe(Small(salt=3), patches)
+    rows = describe_ways(Small(salt=3), patches)
     assert [row["backend"] for row in rows if row["used"]] == ["torch fp32"]
     assert next(row["reason"] for row in rows if row["backend"] == "openvino fp32") == "not installed"
 
 
 def test_describe_measures_and_names_one_way(patches):
-    rows = describe(Small(salt=4), patches)
+    rows = describe_ways(Small(salt=4), patches)
     assert sum(row["used"] for row in rows) == 1
     assert {row["encoder"] for row in rows} == {"small"}
     for row in rows:
@@ -150,3 +152,19 @@ def test_the_probe_is_spread_over_the_patches():
 
 def test_an_encoder_that_is_no_network_runs_in_numpy():
     assert accelerate.backend(Color()) == "numpy"
+
+
+def test_describe_says_of_every_encoder_whether_it_runs_now(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a look at the machine reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_a, **_k: None)
+    rows = describe()
+    used = {row["encoder"]: row for row in rows if row["used"]}
+    assert used.keys() == {"color", "efficientnet_lite0"}
+    assert used["color"]["backend"] == "numpy"
+    assert all(row["images_per_s"] > 0 for row in used.values())
+    (uni2,) = (row for row in rows if row["encoder"] == "hub_model(uni2)")
+    assert "https://huggingface.co/MahmoodLab/UNI2-h" in uni2["reason"]
+    assert "hf auth login" in uni2["reason"]

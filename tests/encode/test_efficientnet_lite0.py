@@ -29,7 +29,7 @@ def flower() -> np.ndarray:
 
 
 def test_features_equal_those_of_timms_network(checkpoint, flower):
-    import timm  # an independent implementation, with TensorFlow's padding
+    import timm  # an independent implementation, with TensorFlow's padding  # noqa: PLC0415 - heavy
 
     theirs = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     ours = {k: v for k, v in checkpoint.items() if not k.startswith("_fc")}

@@ -60,7 +60,7 @@ def test_the_cards_of_the_issue_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_describes_the_network_it_builds(name):
-    from hescribe.encode._transformers import empty
+    from hescribe.encode._transformers import empty  # noqa: PLC0415 - heavy
 
     card, facts = HubModel(model=name).card, _read_card(name)["network"]
     with torch.device("meta"):  # shapes only: a giant network takes no memory
@@ -128,7 +128,7 @@ def test_downloaded_weights_need_no_network(monkeypatch, tmp_path):
 
 
 def test_timm_features_are_those_before_the_classifier(tmp_path):
-    import timm
+    import timm  # noqa: PLC0415 - heavy
 
     params = write_tiny_timm(tmp_path)
     network = timm.create_model("test_resnet").eval()
@@ -154,9 +154,9 @@ def test_token_and_mean_leaves_the_registers_out(tmp_path):
 
 def test_weights_under_other_names_load_into_the_same_network():
     """Name timm's weights as the transformers library does; they must come back as they were."""
-    import timm
+    import timm  # noqa: PLC0415 - heavy
 
-    from hescribe.encode._transformers import from_transformers
+    from hescribe.encode._transformers import from_transformers  # noqa: PLC0415 - heavy
 
     ours = timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=0).state_dict()
     theirs = {}
@@ -174,7 +174,7 @@ def test_weights_under_other_names_load_into_the_same_network():
 
 
 def test_conch_takes_the_image_tower_out_of_the_whole_model():
-    from hescribe.encode._transformers import Conch, build, empty
+    from hescribe.encode._transformers import Conch, build, empty  # noqa: PLC0415 - heavy
 
     facts = {"architecture": "vit_base_patch16_224", "pooling": "conch", "arguments": {"img_size": 32, "depth": 1}}
     tower = empty(facts)

@@ -106,9 +106,9 @@ def _openvino_run(network: Network, precision: str) -> Run:
     The frontend is called directly: ``openvino.convert_model`` takes five times as long and reports the
     conversion to its makers over the network.
     """
-    import openvino
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    import openvino  # noqa: PLC0415 - heavy
+    from openvino.frontend import FrontEndManager  # noqa: PLC0415 - heavy
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: PLC0415 - heavy
 
     example = torch.zeros((1, network.px, network.px, 3), dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():

@@ -20,13 +20,12 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
     DataAccessError
         With the one thing to do: accept the agreement and log in, allow the network, or try again later.
     """
-    import huggingface_hub as hub
-    from huggingface_hub import errors
+    import huggingface_hub as hub  # noqa: PLC0415 - heavy
+    from huggingface_hub import errors  # noqa: PLC0415 - heavy
 
     page = f"https://huggingface.co/{repository}"
-    for name in NAMES:
-        if isinstance(cached := hub.try_to_load_from_cache(repository, name, revision=revision), str):
-            return Path(cached)
+    if cached := find_weights(repository, revision):
+        return cached
     if settings.is_offline():
         raise DataAccessError(
             f"the weights of {repository} are not on this machine and the network is switched off; "
@@ -51,6 +50,16 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
     raise DataAccessError(f"{page} holds none of {', '.join(NAMES)} at revision {revision!r}")
 
 
+def find_weights(repository: str, revision: str = "main") -> Path | None:
+    """Return the weight file of a hub repository if it was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+    for name in NAMES:
+        if isinstance(cached := try_to_load_from_cache(repository, name, revision=revision), str):
+            return Path(cached)
+    return None
+
+
 def read_weights(path: Path) -> "dict[str, torch.Tensor]":
     """Return the tensors of a safetensors or torch file; nothing in it is executed.
 
@@ -61,8 +70,8 @@ def read_weights(path: Path) -> "dict[str, torch.Tensor]":
     FormatError
         If it is neither kind of file, or damaged.
     """
-    import torch
-    from safetensors.torch import load_file
+    import torch  # noqa: PLC0415 - heavy
+    from safetensors.torch import load_file  # noqa: PLC0415 - heavy
 
     if not path.is_file():
         raise DataAccessError(f"{path} does not exist; weights= names a .safetensors file or a torch checkpoint")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Run = Callable[[np.ndarray], np.ndarray]
 N_PROBE = 8  # patches
 MEAN_COSINE, MIN_COSINE = 0.9999, 0.999
+N_DESCRIBED = 16
 N_HELD = 2  # networks held in memory at once
 
 
@@ -112,31 +113,47 @@ def backend(encoder: object) -> str:
     return chosen.backend if chosen else "not chosen yet"
 
 
-def describe(encoder: NetworkEncoder, patches: np.ndarray) -> list[dict[str, Any]]:
-    """Try every way of this machine and say which would be used and why not the others.
+def describe() -> list[dict[str, Any]]:
+    """Say of every encoder whether it can run now, by which way, and how fast; nothing is downloaded.
+
+    Returns
+    -------
+    One dict per encoder and way: ``encoder``, ``backend``, ``used``, ``reason`` (why not, empty if usable),
+    ``images_per_s``, ``cosine_mean`` and ``cosine_min`` (None where nothing was run).
+    """
+    from hescribe.encode.base import encoders  # noqa: PLC0415 - its components import this module
+
+    rows = []
+    for name in encoders:
+        encoder: Any = encoders.create(name)
+        for variant in encoder.variants() if hasattr(encoder, "variants") else [encoder]:
+            if hasattr(variant, "missing"):
+                said = variant.missing()
+                rows.append(_row(f"{name}({variant.model})", "chosen at first use", reason=said))
+                continue
+            patches = _coarse_noise(N_DESCRIBED, variant.card.px)
+            if isinstance(variant, NetworkEncoder):
+                rows += describe_ways(variant, patches)
+            else:
+                rows.append(_row(name, "numpy", used=True, rate=_images_per_s(variant.encode, patches)))
+    return rows
+
+
+def describe_ways(encoder: NetworkEncoder, patches: np.ndarray) -> list[dict[str, Any]]:
+    """Try every way of this machine on some patches; rows as in ``describe``, the fastest way first.
 
     Parameters
     ----------
     patches
-        Data to try them on, shape ``(n, px, px, 3)`` uint8; 16 are enough to measure.
-
-    Returns
-    -------
-    One dict per way, the fastest first: ``encoder``, ``backend``, ``used``, ``reason`` (empty if faithful),
-    ``images_per_s``, ``cosine_mean`` and ``cosine_min`` (None where it cannot run).
+        Shape ``(n, px, px, 3)`` uint8; 16 are enough to measure.
     """
     rows: list[dict[str, Any]] = []
     for trial in try_ways(encoder.network(), probe(patches)):
         ran = math.isfinite(trial.cosine_mean)
-        rows.append({
-            "encoder": encoder.card.name,
-            "backend": trial.backend,
-            "used": not trial.reason and not any(row["used"] for row in rows),
-            "reason": trial.reason,
-            "images_per_s": _images_per_s(trial.run, patches) if ran else None,
-            "cosine_mean": trial.cosine_mean if ran else None,
-            "cosine_min": trial.cosine_min if ran else None,
-        })  # fmt: skip
+        used = not trial.reason and not any(row["used"] for row in rows)
+        rate = _images_per_s(trial.run, patches) if ran else None
+        cosines = (trial.cosine_mean, trial.cosine_min) if ran else (None, None)
+        rows.append(_row(encoder.card.name, trial.backend, used=used, reason=trial.reason, rate=rate, cosines=cosines))
     return rows
 
 
@@ -145,7 +162,7 @@ def try_ways(network: Network, patches: np.ndarray) -> Iterator[Trial]:
 
     The order was measured once (benchmarks/encode.py). The last one is the reference and always usable.
     """
-    from hescribe.encode import _backends
+    from hescribe.encode import _backends  # noqa: PLC0415 - heavy
 
     reference = _backends.plain(network)
     expected = reference(patches)
@@ -201,7 +218,7 @@ def probe(patches: np.ndarray) -> np.ndarray:
 
 def _missing() -> tuple[str, str, str]:
     """Return why there is no GPU, no bfloat16 on the processor, no OpenVINO; empty where there is."""
-    import torch
+    import torch  # noqa: PLC0415 - heavy
 
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
@@ -218,6 +235,33 @@ def _images_per_s(run: Run, patches: np.ndarray) -> float:
     started = time.perf_counter()
     run(patches)
     return len(patches) / (time.perf_counter() - started)
+
+
+def _row(  # noqa: PLR0913 - one place that knows the columns
+    encoder: str,
+    backend: str,
+    *,
+    used: bool = False,
+    reason: str = "",
+    rate: float | None = None,
+    cosines: tuple[float | None, float | None] = (None, None),
+) -> dict[str, Any]:
+    return {
+        "encoder": encoder,
+        "backend": backend,
+        "used": used,
+        "reason": reason,
+        "images_per_s": rate,
+        "cosine_mean": cosines[0],
+        "cosine_min": cosines[1],
+    }
+
+
+def _coarse_noise(n: int, px: int) -> np.ndarray:
+    """Return patches of random blocks in the colours of H&E."""
+    blocks = np.random.default_rng(0).normal((200, 150, 190), 30, (n, 14, 14, 3)).clip(0, 255).astype(np.uint8)
+    side = -(-px // 14)
+    return blocks.repeat(side, axis=1).repeat(side, axis=2)[:, :px, :px]
 
 
 def _key(encoder: NetworkEncoder) -> str:

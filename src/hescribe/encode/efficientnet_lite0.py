@@ -37,7 +37,7 @@ class EfficientnetLite0(Params):
 
     def network(self) -> accelerate.Network:
         """Return the network with its weights loaded and the pixel scaling it was trained with."""
-        from hescribe.encode._efficientnet import EfficientNetLite0
+        from hescribe.encode._efficientnet import EfficientNetLite0  # noqa: PLC0415 - heavy
 
         try:
             with resources.as_file(resources.files(WEIGHTS[0]) / WEIGHTS[1]) as path:

@@ -15,7 +15,7 @@ import numpy as np
 
 from hescribe.cards import EncoderCard
 from hescribe.encode import accelerate
-from hescribe.encode._weights import fetch_weights, fingerprint, read_weights
+from hescribe.encode._weights import fetch_weights, find_weights, fingerprint, read_weights
 from hescribe.encode.base import check_patches
 from hescribe.errors import FormatError, UnknownNameError
 from hescribe.params import Params
@@ -57,11 +57,24 @@ class HubModel(Params):
         """Return the embeddings, shape ``(n, n_dims)`` float32."""
         return accelerate.encode(self, check_patches(patches, self.card))
 
+    @classmethod
+    def variants(cls) -> "list[HubModel]":
+        """Return one encoder per card."""
+        return [cls(model=model) for model in hub_models()]
+
+    def missing(self) -> str:
+        """Return what stands between now and a run, empty if nothing does."""
+        repository = _read_card(self.model)["network"].get("repository", "")
+        if self.weights or find_weights(repository, self.card.revision):
+            return ""
+        gate = "after its terms are accepted there and `hf auth login`" if self.card.gated else "at first use"
+        return f"to be downloaded from https://huggingface.co/{repository} {gate}"
+
     def network(self) -> accelerate.Network:
         """Return the network with its weights loaded."""
         card, facts = self.card, _read_card(self.model)["network"]
         path = Path(self.weights) if self.weights else fetch_weights(facts["repository"], card.revision)
-        from hescribe.encode._transformers import build  # only once the weights are there: it imports timm
+        from hescribe.encode._transformers import build  # noqa: PLC0415 - imports timm, so only once the weights are there
 
         module = build(facts, read_weights(path), where=str(path))
         mean, std = (tuple(255 * v for v in facts[key]) for key in ("mean", "std"))

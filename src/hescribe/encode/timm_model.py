@@ -3,6 +3,7 @@
 Its facts come from timm, whose import takes seconds, also when the features are remembered.
 """
 
+import difflib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,9 +56,13 @@ class TimmModel(Params):
         """Return the pooled features, shape ``(n, n_dims)`` float32."""
         return accelerate.encode(self, check_patches(patches, self.card))
 
+    def missing(self) -> str:
+        """Return what stands between now and a run, empty if nothing does."""
+        return "" if self.weights else "any model of timm; its weights are downloaded at first use"
+
     def network(self) -> accelerate.Network:
         """Return the network with its weights loaded."""
-        import timm
+        import timm  # noqa: PLC0415 - heavy
 
         source, _, _ = _facts(self.model)
         path = Path(self.weights) if self.weights else fetch_weights(source.hf_hub_id or f"timm/{self.model}")
@@ -71,10 +76,8 @@ class TimmModel(Params):
 @lru_cache
 def _facts(model: str) -> "tuple[PretrainedCfg, int, int]":
     """Return the source of the weights, the length of an embedding and the number of weights."""
-    import difflib
-
-    import timm
-    import torch
+    import timm  # noqa: PLC0415 - heavy
+    import torch  # noqa: PLC0415 - heavy
 
     known = [*timm.list_models(), *timm.list_pretrained()]
     if model not in known:

@@ -3,11 +3,13 @@
 >>> from hescribe.testing.encoders import TestEncoderContract, encoder  # in your test module
 """
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hescribe.encode.base import ImageEncoder, encoders
 from hescribe.errors import InputError
@@ -38,9 +40,9 @@ reg_tokens = 2
 
 def write_tiny_timm(folder: Path) -> dict[str, str]:
     """Write random weights of timm's smallest test network; return the parameters that use them."""
-    import timm
-    import torch
-    from safetensors.torch import save_file
+    import timm  # noqa: PLC0415 - heavy
+    import torch  # noqa: PLC0415 - heavy
+    from safetensors.torch import save_file  # noqa: PLC0415 - heavy
 
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet").state_dict(), folder / "timm.safetensors")
@@ -49,12 +51,10 @@ def write_tiny_timm(folder: Path) -> dict[str, str]:
 
 def write_tiny_card(folder: Path, pooling: str = "token") -> dict[str, str]:
     """Write the card and random weights of a small vision transformer; return the parameters that use them."""
-    import tomllib
+    import torch  # noqa: PLC0415 - heavy
+    from safetensors.torch import save_file  # noqa: PLC0415 - heavy
 
-    import torch
-    from safetensors.torch import save_file
-
-    from hescribe.encode._transformers import TokenAndMean, empty
+    from hescribe.encode._transformers import TokenAndMean, empty  # noqa: PLC0415 - heavy
 
     text = TINY_CARD.format(pooling=pooling, width=16 if pooling == "token" else 8)
     torch.manual_seed(0)
@@ -71,8 +71,6 @@ OFFLINE = {"timm_model": write_tiny_timm, "hub_model": write_tiny_card}  # small
 
 def tissue_like(n: int, px: int) -> np.ndarray:
     """Return smooth random patches in the colours of H&E, shape ``(n, px, px, 3)`` uint8."""
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     coarse = rng.normal((200, 150, 190), 30, (n, 12, 12, 3)).clip(0, 255).astype(np.uint8)
     return np.stack([np.asarray(Image.fromarray(patch).resize((px, px), Image.Resampling.BICUBIC)) for patch in coarse])
