@@ -9,6 +9,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -35,10 +36,10 @@ class Registry(Generic[T]):
         self.kind, self.package, self._no_components = kind, package, {"base", *besides}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._targets()))
+        return iter(sorted(self._targets))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._targets()
+        return name in self._targets
 
     def get(self, name: str) -> type[T]:
         """Return the class registered under ``name``.
@@ -48,7 +49,7 @@ class Registry(Generic[T]):
         UnknownNameError
             If there is none; the message offers the closest names.
         """
-        targets = self._targets()
+        targets = self._targets
         if name not in targets:
             near = difflib.get_close_matches(name, targets, n=3)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self)}"
@@ -63,7 +64,9 @@ class Registry(Generic[T]):
         """Return a new component; unknown parameters are refused with a suggestion."""
         return self.get(name)().with_params(**params)  # type: ignore[attr-defined, no-any-return]
 
+    @cached_property
     def _targets(self) -> dict[str, str]:
+        """Module of each name, looked up once: asking every installed package takes 20 ms."""
         root = importlib.import_module(self.package)
         own = {
             m.name: f"{self.package}.{m.name}"

@@ -76,7 +76,7 @@ def as_json(scores: list[Score]) -> list[dict[str, object]]:
     return [asdict(s) for s in scores]
 
 
-def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float, float] | None) -> Score:
+def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float, float | None] | None) -> Score:
     sections = rows.groupby(["donor", "section"])[["value", "ceiling"]].mean()
     mean = donor_mean([(d, v) for (d, _), v in sections["value"].items()])
     ceiling = donor_mean([(d, v) for (d, _), v in sections["ceiling"].items()])
@@ -91,13 +91,13 @@ def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float
     )  # fmt: skip
 
 
-def _null(rows: pd.DataFrame) -> tuple[float, float]:
+def _null(rows: pd.DataFrame) -> tuple[float, float | None]:
     """Return mean and sd over shuffles of the mean over donors."""
     values = []
     for _, one in rows.groupby("seed"):
         sections = one.groupby(["donor", "section"])["value"].mean()
         values.append(donor_mean([(d, v) for (d, _), v in sections.items()]).value)
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _number(value: float) -> float | None:

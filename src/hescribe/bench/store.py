@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,8 @@ class Store:
         if predictions:
             with write_whole(self._predictions(key)) as tmp, tmp.open("wb") as file:
                 np.savez(file, **predictions)
-        table = pa.Table.from_pylist([{f.name: getattr(r, f.name) for f in fields(Row)} for r in rows], schema=SCHEMA)
+        columns = zip(*map(attrgetter(*SCHEMA.names), rows), strict=True)
+        table = pa.table([pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
         with write_whole(self._cell(key)) as tmp:
             pq.write_table(table, tmp, compression="zstd")
 

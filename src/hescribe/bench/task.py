@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +12,7 @@ from hescribe import keys
 from hescribe.bench.protocols import Protocol
 from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
-from hescribe.data.folder import data_hash
+from hescribe.data.folder import data_hash, read_cohort, read_index
 from hescribe.data.section import Section
 from hescribe.errors import InputError, LeakageError
 from hescribe.metrics.ceiling import Ceiling, noise_ceiling
@@ -72,10 +73,19 @@ class PredictionTask:
         Sections without an image are left out and counted.
     protocol
         Fixes split, spots, gene choice.
+    n_not_read
+        Sections without an image that were not even read; counted with those left out.
     """
 
     cohort: Cohort
     protocol: Protocol
+    n_not_read: int = 0
+
+    @classmethod
+    def read(cls, path: Path, protocol: Protocol) -> "PredictionTask":
+        """Return the task on a cohort folder, of which only the sections with an image are read."""
+        cohort = read_cohort(path, with_image=True)
+        return cls(cohort, protocol, len(read_index(path).section) - len(cohort))
 
     @property
     def name(self) -> str:
@@ -88,7 +98,7 @@ class PredictionTask:
         n_used = len(self.prepared)
         return TaskCard(
             name=self.name, protocol=self.protocol.name, revision=self.protocol.revision, cohort=self.cohort.card,
-            n_sections=n_used, n_left_out=len(self.cohort) - n_used, optimistic=self.protocol.optimistic,
+            n_sections=n_used, n_left_out=self.n_not_read + len(self.cohort) - n_used, optimistic=self.protocol.optimistic,
         )  # fmt: skip
 
     @cached_property

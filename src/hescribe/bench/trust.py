@@ -13,8 +13,8 @@ def trust_table(rows: pd.DataFrame, model: str, null: str = "shuffled_pairs") ->
     """Return score, ceiling and trust class of each gene.
 
     A gene is *predictable* if its correlation, plain and without depth, lies above what 97.5 % of
-    the genes reach on shuffled pairs, and is positive for every donor; *weak* if only the plain
-    one does; else *do not use*.
+    the genes reach on shuffled pairs, and is positive for every one of at least two donors;
+    *weak* if only the plain one does; else *do not use*.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def trust_table(rows: pd.DataFrame, model: str, null: str = "shuffled_pairs") ->
         }
     )
     clear = table["pearson"] > limit
-    sound = clear & (table["depth_partial"] > partial_limit) & (table["lowest_donor"] > 0)
+    sound = clear & (table["depth_partial"] > partial_limit) & (table["lowest_donor"] > 0) & (table["n_donors"] > 1)
     table["trust"] = np.select([sound, clear], ["predictable", "weak"], "do not use")
     return table.sort_values("pearson", ascending=False)
 

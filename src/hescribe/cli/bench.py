@@ -30,20 +30,19 @@ def run(  # noqa: PLR0913 - one option each
     from hescribe.bench.scores import as_json  # noqa: PLC0415
     from hescribe.bench.study import parse_list, read_study, write_study  # noqa: PLC0415
     from hescribe.bench.task import PredictionTask  # noqa: PLC0415
-    from hescribe.data.folder import read_cohort  # noqa: PLC0415
 
     resolved = read_study(
         study, cohort=cohort, protocol=protocol, out=out, models=parse_list(models), seeds=parse_list(seeds, int)
     )
-    task = PredictionTask(read_cohort(Path(resolved.cohort)), read_protocol(resolved.protocol))
+    task = PredictionTask.read(Path(resolved.cohort), read_protocol(resolved.protocol))
     card = task.card
     if card.n_left_out:
         OUTPUT.say(f"{card.n_left_out} of {card.n_left_out + card.n_sections} sections have no image (or too few spots) and are left out")
     if card.optimistic:
         OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
     path = Path(resolved.out)
-    summary = run_study(task, resolved.models, path, seeds=resolved.seeds)
     write_study(resolved, path / "study.toml")
+    summary = run_study(task, resolved.models, path, seeds=resolved.seeds)
     results = Results(path)
     OUTPUT.result(
         {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}

@@ -43,8 +43,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     OUTPUT.say("2 of 4  scoring the ladder on held-out donors")
     protocol = read_protocol("donor-v1")
     results_path = out / "results"
-    run_study(PredictionTask(cohort, protocol), LADDER, results_path)
     write_study(Study(cohort=str(cohort_path), out=str(results_path)), results_path / "study.toml")
+    run_study(PredictionTask(cohort, protocol), LADDER, results_path)
     results = Results(results_path)
     show_scores(results)
 

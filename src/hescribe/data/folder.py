@@ -156,8 +156,15 @@ def write_cohort(cohort: Cohort, path: Path, *, copy_images: bool = False, overw
         (tmp / INDEX).write_text(to_toml(index), encoding="utf-8")
 
 
-def read_cohort(path: Path) -> Cohort:
+def read_cohort(path: Path, *, with_image: bool = False) -> Cohort:
     """Read a cohort folder; images are opened, not decoded.
+
+    Parameters
+    ----------
+    path
+        Cohort folder.
+    with_image
+        Read only the sections that have an image. At least one must.
 
     Raises
     ------
@@ -170,7 +177,10 @@ def read_cohort(path: Path) -> Cohort:
     """
     path = Path(path)
     record = read_index(path)
-    sections = tuple(read_section(r, path) for r in track(record.section, "reading sections"))
+    wanted = [r for r in record.section if r.image is not None or not with_image]
+    if not wanted:
+        raise InputError(f"no section of cohort {record.id} has an image; prediction needs one")
+    sections = tuple(read_section(r, path) for r in track(wanted, "reading sections"))
     cohort = Cohort(sections, record.card)
     if hash_panel(cohort.genes) != record.panel_sha256:
         raise FormatError(f"{path / INDEX} describes another panel than its sections have; import the cohort again")

@@ -1,7 +1,6 @@
 """Scores of expression: correlation and error, for each gene over spots or each spot over genes."""
 
 import numpy as np
-from scipy.stats import rankdata
 
 from hescribe.errors import InputError
 from hescribe.metrics.base import CONSTANT, Metric, MetricContext, centre
@@ -25,6 +24,29 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     undefined = constant_a | constant_b
     scale = np.where(undefined, 1.0, np.sqrt(power_a * power_b))
     return np.where(undefined, np.nan, np.clip(np.einsum("ij,ij->j", a, b) / scale, -1.0, 1.0))
+
+
+def rank(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value within its column, ties sharing their mean rank.
+
+    As ``scipy.stats.rankdata`` does; importing scipy.stats takes two seconds.
+
+    Examples
+    --------
+    >>> rank(np.array([[3.0], [1.0], [3.0]]))[:, 0].tolist()
+    [2.5, 1.0, 2.5]
+    """
+    rows = np.ascontiguousarray(values.T)
+    order = np.argsort(rows, axis=1)
+    ascending = np.take_along_axis(rows, order, axis=1)
+    is_first = np.ones(rows.shape, dtype=bool)  # of its ties
+    is_first[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+    first = np.flatnonzero(is_first)
+    n_ties = np.diff(np.append(first, rows.size))
+    mean = np.repeat(first % rows.shape[1] + (n_ties + 1) / 2, n_ties).reshape(rows.shape)
+    out = np.empty(rows.shape)
+    np.put_along_axis(out, order, mean, axis=1)
+    return out.T
 
 
 def remove_linear(values: np.ndarray, covariate: np.ndarray) -> np.ndarray:
@@ -55,7 +77,7 @@ def _pearson(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.nda
 
 
 def _spearman(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
-    return correlate(rankdata(y_true, axis=0), rankdata(y_pred, axis=0))
+    return correlate(rank(y_true), rank(y_pred))
 
 
 def _depth_partial(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext) -> np.ndarray:

@@ -88,6 +88,7 @@ def _variance(section: Section) -> np.ndarray:
 def _best(train: Cohort, n_genes: int, score) -> tuple[str, ...]:  # noqa: ANN001 - Section -> (n_genes,)
     if n_genes < 1:
         raise InputError(f"n_genes must be at least 1, got {n_genes}")
+    genes = train.genes
     donors = [np.mean([score(s) for s in train if s.donor == d], axis=0) for d in train.donors]
     order = np.argsort(-np.mean(donors, axis=0), kind="stable")[:n_genes]
-    return tuple(train.genes[i] for i in np.sort(order))
+    return tuple(genes[i] for i in np.sort(order))
