@@ -53,7 +53,7 @@ class Params:
         return self
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+def _plain(value: object) -> Any:
     if isinstance(value, Params):
         return {"name": getattr(value, "name", type(value).__name__), **value.get_params()}
     if isinstance(value, tuple | list):

@@ -3,7 +3,7 @@
 Nothing is shown unless someone listens, as the command line does with a bar on standard error.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -52,7 +52,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     if listener is None:
         yield from items
         return
-    handle = listener.start(label, total if total is not None else len(items) if hasattr(items, "__len__") else None)
+    handle = listener.start(label, total if total is not None or not isinstance(items, Sized) else len(items))
     try:
         for item in items:
             yield item

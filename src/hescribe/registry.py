@@ -62,7 +62,7 @@ class Registry(Generic[T]):
 
     def create(self, name: str, /, **params: object) -> T:
         """Return a new component; unknown parameters are refused with a suggestion."""
-        return self.get(name)().with_params(**params)  # type: ignore[attr-defined, no-any-return]
+        return self.get(name)().with_params(**params)  # type: ignore[attr-defined]
 
     @cached_property
     def _targets(self) -> dict[str, str]:

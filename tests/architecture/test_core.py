@@ -89,7 +89,7 @@ def test_a_missing_mpp_says_where_to_find_it():
 
 def test_contradicting_scales_are_refused_and_close_ones_are_not():
     check_agreement({"image": 0.5, "--mpp": 0.51}, "a.tif")
-    with pytest.raises(UnitsError, match="image says 0.5, --mpp says 0.25 um per pixel"):
+    with pytest.raises(UnitsError, match=r"image says 0.5, --mpp says 0.25 um per pixel"):
         check_agreement({"image": 0.5, "--mpp": 0.25}, "a.tif")
 
 
@@ -102,7 +102,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
             tmp.write_text("half")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(DataAccessError, match="a.txt cannot be written: No space left"):
+    with pytest.raises(DataAccessError, match=r"a.txt cannot be written: No space left"):
         break_off()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

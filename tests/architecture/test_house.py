@@ -40,7 +40,9 @@ class TestEveryFile:
 
     def test_prints_only_on_the_command_line(self, path):
         if path.relative_to(SOURCE) != Path("cli/output.py"):
-            calls = [n.func.id for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+            calls = [
+                n.func.id for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            ]
             assert "print" not in calls
 
     def test_names_no_key_literally(self, path):
@@ -56,7 +58,11 @@ class TestEveryFile:
 
     def test_loads_and_writes_no_pickle(self, path):
         text = path.read_text()
-        assert not re.search(r"pickle\.(loads?|dumps?|Unpickler)|allow_pickle=True|weights_only=False|strict=False\)$", text, re.MULTILINE)
+        assert not re.search(
+            r"pickle\.(loads?|dumps?|Unpickler)|allow_pickle=True|weights_only=False|strict=False\)$",
+            text,
+            re.MULTILINE,
+        )
         if "torch.load(" in text:
             assert "weights_only=True" in text
 
@@ -96,6 +102,11 @@ def test_layers_are_kept():
     if not (root / "pyproject.toml").exists():
         pytest.skip("the contract stands in the checkout, not in an installed package")
     done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=root, capture_output=True, text=True, timeout=120, check=False
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -126,8 +126,17 @@ def rows(values, model, partial=None, seed=0):
 
 
 def test_trust_classes_by_hand():
-    null = [r for s in range(10) for r in rows({f"g{i}": {"A": 0.0, "B": 0.02 * (i % 3)} for i in range(20)}, "shuffled_pairs", seed=s)]
-    plain = {"good": {"A": 0.3, "B": 0.2}, "uneven": {"A": 0.5, "B": -0.1}, "depth": {"A": 0.3, "B": 0.3}, "none": {"A": 0.0, "B": 0.01}}
+    null = [
+        r
+        for s in range(10)
+        for r in rows({f"g{i}": {"A": 0.0, "B": 0.02 * (i % 3)} for i in range(20)}, "shuffled_pairs", seed=s)
+    ]
+    plain = {
+        "good": {"A": 0.3, "B": 0.2},
+        "uneven": {"A": 0.5, "B": -0.1},
+        "depth": {"A": 0.3, "B": 0.3},
+        "none": {"A": 0.0, "B": 0.01},
+    }
     partial = {**plain, "depth": {"A": 0.0, "B": 0.0}}
     table = trust_table(pd.DataFrame(null + rows(plain, "m", partial)), "m")
     assert table["trust"].to_dict() == {"good": "predictable", "uneven": "weak", "depth": "weak", "none": "do not use"}

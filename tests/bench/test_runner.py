@@ -13,9 +13,10 @@ from hescribe.bench.protocols import list_protocols, read_protocol
 from hescribe.bench.results import Results
 from hescribe.bench.runner import plan_cells, run_cell, run_study
 from hescribe.bench.store import MEASUREMENTS, Ledger, Store
-from hescribe.bench.task import PredictionTask
+from hescribe.bench.task import GENE_RULES, PredictionTask
 from hescribe.errors import DataAccessError, FormatError, InputError, UnknownNameError
-from hescribe.predict.base import Prediction
+from hescribe.metrics.base import all_metrics
+from hescribe.predict.base import Prediction, predictors
 from hescribe.predict.mean import MeanPredictor
 
 MODELS = ("mean", "color_ridge", "depth_oracle")
@@ -131,7 +132,9 @@ class NotFinite(MeanPredictor):
         return Prediction(mean, self.genes_)
 
 
-@pytest.mark.parametrize(("model", "message"), [(Misshapen, r"expected \(49, 12\)"), (NotFinite, "not finite for section s0")])
+@pytest.mark.parametrize(
+    ("model", "message"), [(Misshapen, r"expected \(49, 12\)"), (NotFinite, "not finite for section s0")]
+)
 def test_a_bad_prediction_is_refused(task, model, message):
     with pytest.raises(InputError, match=message):
         run_cell(task, next(task.folds()), model(), 0)
@@ -210,8 +213,6 @@ def test_every_rung_can_be_created_and_has_a_card(name):
 
 
 def test_controls_are_no_predictors():
-    from hescribe.predict.base import predictors
-
     controls = [n for n in LADDER if is_control(create_model(n))]
     assert controls == ["shuffled_pairs", "depth_oracle", "domain_oracle"]
     assert not set(controls) & set(predictors)
@@ -224,9 +225,6 @@ def test_an_unknown_model_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", list_protocols())
 def test_protocols_name_existing_metrics_and_rules(name):
-    from hescribe.bench.task import GENE_RULES
-    from hescribe.metrics.base import all_metrics
-
     protocol = read_protocol(name)
     assert protocol.name == name
     assert set(protocol.metrics) <= set(all_metrics())

@@ -49,4 +49,6 @@ def test_a_gene_that_is_never_seen_is_undefined_not_zero():
 
 def test_the_same_seed_gives_the_same_ceiling(simulated):
     counts, depth, _ = simulated
-    np.testing.assert_array_equal(noise_ceiling(counts, depth, seed=4).pearson, noise_ceiling(counts, depth, seed=4).pearson)
+    np.testing.assert_array_equal(
+        noise_ceiling(counts, depth, seed=4).pearson, noise_ceiling(counts, depth, seed=4).pearson
+    )

@@ -88,7 +88,10 @@ def test_context_reads_what_only_the_neighbours_show(cohort):
     planted = cohort.map(plant)
     train, test = planted.where(lambda s: s.donor != "D0"), planted[0]
     scores = []
-    for predictor in (ContextPredictor(encoder="color", fov_um=(112.0,)), RidgePredictor(encoder="color", fov_um=(112.0,))):
+    for predictor in (
+        ContextPredictor(encoder="color", fov_um=(112.0,)),
+        RidgePredictor(encoder="color", fov_um=(112.0,)),
+    ):
         mean = predictor.fit(train).predict(test.blind()).mean[:, 0]
         scores.append(np.corrcoef(mean, test.layer(keys.LOGNORM)[:, 0])[0, 1])
     assert scores[0] > 0.9
@@ -108,7 +111,10 @@ def test_a_constant_input_stays_silent():
     assert np.isfinite(scaled).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [({"standardise": "both"}, "must be 'train' or 'section'"), ({"n_rings": -1}, "must not be negative")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"standardise": "both"}, "must be 'train' or 'section'"), ({"n_rings": -1}, "must not be negative")],
+)
 def test_bad_inputs_are_refused(cohort, change, message):
     with pytest.raises(InputError, match=message):
         RidgePredictor(encoder="color").with_params(**change).fit(cohort)

@@ -22,7 +22,9 @@ def test_every_spot_has_the_same_sum_after_normalisation(counts):
 
 def test_sparse_and_dense_agree(counts):
     depth = counts.sum(axis=1) + 5
-    np.testing.assert_allclose(log_normalise(sparse.csr_matrix(counts), depth).toarray(), log_normalise(counts, depth), rtol=1e-6)
+    np.testing.assert_allclose(
+        log_normalise(sparse.csr_matrix(counts), depth).toarray(), log_normalise(counts, depth), rtol=1e-6
+    )
 
 
 def test_a_transposed_table_is_caught(counts):

@@ -64,7 +64,7 @@ def test_every_number_of_the_table_is_the_score_tables(page, finished):
     assert n_compared == 5 * 7
 
 
-def test_the_csv_holds_every_score_unrounded(page, finished):  # noqa: ARG001 - the page is written first
+def test_the_csv_holds_every_score_unrounded(page, finished):
     table = pd.read_csv(finished / "table.csv").set_index(["model", "metric"])
     for score in score_table(Results(finished).rows):
         row = table.loc[(score.model, score.metric)]
@@ -163,7 +163,7 @@ def test_only_controls_give_a_page_without_a_winner(tmp_path):
     assert 'id="gene-table"' not in page
 
 
-def test_the_maps_are_pictures_of_the_donors_first_sections(page, finished):  # noqa: ARG001 - as above
+def test_the_maps_are_pictures_of_the_donors_first_sections(page, finished):
     names = sorted(f.name for f in (finished / "figures").glob("map_*.png"))
     assert names == ["map_s0.png", "map_s2.png", "map_s4.png"]
     with Image.open(finished / "figures" / names[0]) as image:

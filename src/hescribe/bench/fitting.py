@@ -82,7 +82,7 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
 def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Return the table by gene, rounded; what is undefined is None, for JSON knows no NaN."""
     rounded = trust.round(4).astype(object)
-    return rounded.where(rounded.notna(), None).to_dict("index")
+    return {str(k): v for k, v in rounded.where(rounded.notna(), None).T.to_dict().items()}
 
 
 def _encoder_card(encoder: object) -> dict[str, object] | None:

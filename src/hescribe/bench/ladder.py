@@ -167,7 +167,9 @@ def _permute(section: Section, rng: np.random.Generator) -> Section:
 
 def _clusters(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Return a cluster for every row, none smaller than ``MIN_CLUSTER`` unless there is only one."""
-    centre, label = kmeans2(x, k, minit="++", rng=seed, missing="warn") if k > 1 else (x.mean(axis=0)[None], np.zeros(len(x), int))
+    centre, label = (
+        kmeans2(x, k, minit="++", rng=seed, missing="warn") if k > 1 else (x.mean(axis=0)[None], np.zeros(len(x), int))
+    )
     size = np.bincount(label, minlength=len(centre))
     large = np.flatnonzero(size >= MIN_CLUSTER)
     if not len(large):

@@ -165,13 +165,15 @@ def split_fitted(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[st
         elif isinstance(value, str | int | float | tuple):
             plain[name] = value
         else:
-            raise InputError(f"fitted attribute {name} is a {type(value).__name__}; only arrays and plain values are saved")
+            raise InputError(
+                f"fitted attribute {name} is a {type(value).__name__}; only arrays and plain values are saved"
+            )
     return arrays, plain
 
 
 def join_fitted(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> dict[str, Any]:
     """Return the fitted state that ``split_fitted`` took apart."""
-    fitted = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    fitted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
     for name, value in arrays.items():
         attribute, _, key = name.partition("/")
         if key:

@@ -72,7 +72,8 @@ class Results:
 
     def predictions(self, model: str) -> dict[str, np.ndarray]:
         """Return predicted expression by section id for one model (its first seed)."""
-        store, out = Store(self.path), {}
+        store = Store(self.path)
+        out: dict[str, np.ndarray] = {}
         for cell in reversed(self.plan["cells"]):
             if cell["model"] == model:
                 out |= store.read_predictions(cell["key"])

@@ -49,7 +49,7 @@ def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int]
 
     A model without a seed runs once; shuffled pairs run ten times, for their spread is the point.
     """
-    created = [(name, create_model(name)) for name in models]
+    created: list[tuple[str, Any]] = [(name, create_model(name)) for name in models]
     cells = []
     for fold in task.folds():
         for name, model in created:
@@ -93,7 +93,8 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
 
 def _write_plan(out: Path, task: PredictionTask, cells: list[Cell]) -> None:
     plan = {
-        "task": asdict(task.card), "protocol": asdict(task.protocol), "data_hash": task.data_hash, "version": __version__,
+        "task": asdict(task.card), "protocol": asdict(task.protocol), "data_hash": task.data_hash,
+        "version": __version__,
         "cells": [
             {"key": c.key, "fold": c.fold.name, "model": c.name, "method": c.model.name, "seed": c.seed} for c in cells
         ],
@@ -111,9 +112,7 @@ class RunSummary:
     n_cached: int
 
 
-def run_study(
-    task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,)
-) -> RunSummary:
+def run_study(task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,)) -> RunSummary:
     """Run every missing cell of a study into the store at ``out``.
 
     ``run.json`` says which cells belong to the run, so that a report never mixes in older ones.

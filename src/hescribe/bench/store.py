@@ -109,7 +109,7 @@ class Store:
         """Write a cell: predictions first, then the rows whose presence says that it is done."""
         if predictions:
             with write_whole(self._predictions(key)) as tmp, tmp.open("wb") as file:
-                np.savez(file, **predictions)
+                np.savez(file, **predictions)  # type: ignore[arg-type] # its flag cannot clash with a section id
         columns = zip(*map(attrgetter(*SCHEMA.names), rows), strict=True)
         table = pa.table([pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
         with write_whole(self._cell(key)) as tmp:

@@ -63,7 +63,8 @@ def read_study(path: Path | None, **options: Any) -> Study:
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise InputError(f"study {path or ''} has an unknown key {key!r}; {f'did you mean {near[0]!r}?' if near else f'known: {known}'}")
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise InputError(f"study {path or ''} has an unknown key {key!r}; {hint}")
         wanted = list if key in ("models", "seeds") else str
         if not isinstance(value, (wanted, tuple) if wanted is list else str):
             raise InputError(f"study key {key} must be a {wanted.__name__}, got {value!r}")

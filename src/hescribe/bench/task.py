@@ -58,9 +58,7 @@ class Fold:
     @cached_property
     def ceilings(self) -> dict[str, Ceiling]:
         """Noise ceiling of each test section, by section id."""
-        return {
-            s.id: noise_ceiling(s.layer(keys.COUNTS), s.depth[s.kept], seed=i) for i, s in enumerate(self.test)
-        }
+        return {s.id: noise_ceiling(s.layer(keys.COUNTS), s.depth[s.kept], seed=i) for i, s in enumerate(self.test)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,8 @@ class PredictionTask:
         n_used = len(self.prepared)
         return TaskCard(
             name=self.name, protocol=self.protocol.name, revision=self.protocol.revision, cohort=self.cohort.card,
-            n_sections=n_used, n_left_out=self.n_not_read + len(self.cohort) - n_used, optimistic=self.protocol.optimistic,
+            n_sections=n_used, n_left_out=self.n_not_read + len(self.cohort) - n_used,
+            optimistic=self.protocol.optimistic,
         )  # fmt: skip
 
     @cached_property

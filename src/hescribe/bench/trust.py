@@ -1,4 +1,4 @@
-"""Trust class of each gene: does its cross-validated score stand clear of shuffled pairs and of depth?"""
+"""Trust class of each gene: whether its cross-validated score stands clear of shuffled pairs and of depth."""
 
 from typing import Literal
 

@@ -1,25 +1,30 @@
 """``hescribe bench``: score models honestly, and report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hescribe.cli.output import OUTPUT, command
 
+if TYPE_CHECKING:
+    from hescribe.bench.results import Results
+
 app = typer.Typer(help="Score models on held-out donors, and report.", no_args_is_help=True)
 
-COLUMNS = ("pearson", "pearson_depth_partial", "mse")
 
-
-@app.command(epilog="Examples: hescribe bench run --cohort C --out R   |   hescribe bench run --cohort C --out R --models ridge,knn")
+@app.command(
+    epilog="Examples: hescribe bench run --cohort C --out R   |   hescribe bench run --cohort C --out R --models knn"
+)
 @command
-def run(  # noqa: PLR0913 - one option each
+def run(
     study: Annotated[Path | None, typer.Argument(help="Study file (TOML); options override it.")] = None,
     *,
     cohort: Annotated[str | None, typer.Option(help="Cohort folder.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocol. [default: donor-v1]")] = None,
-    models: Annotated[str | None, typer.Option(help="Rungs or predictors, comma-separated. [default: the whole ladder]")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Rungs or predictors, comma-separated. [default: the whole ladder]")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
 ) -> None:
@@ -37,7 +42,8 @@ def run(  # noqa: PLR0913 - one option each
     task = PredictionTask.read(Path(resolved.cohort), read_protocol(resolved.protocol))
     card = task.card
     if card.n_left_out:
-        OUTPUT.say(f"{card.n_left_out} of {card.n_left_out + card.n_sections} sections have no image (or too few spots) and are left out")
+        n_all = card.n_left_out + card.n_sections
+        OUTPUT.say(f"{card.n_left_out} of {n_all} sections have no image (or too few spots) and are left out")
     if card.optimistic:
         OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
     path = Path(resolved.out)
@@ -63,7 +69,7 @@ def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run -
     OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))
 
 
-def show_scores(results) -> None:  # noqa: ANN001 - Results, imported late
+def show_scores(results: "Results") -> None:
     """Print the main scores as a table."""
     by_model: dict[str, dict[str, object]] = {}
     for s in results.scores:

@@ -19,7 +19,7 @@ Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")
     "hescribe data import outs --reader visium --mpp 0.5 --out cohort",
 )
 @command
-def import_(  # noqa: PLR0913, PLR0917 - one argument per option of the command
+def import_(  # noqa: PLR0917 - one argument per option of the command
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the dataset.")],
     reader: Annotated[str, typer.Option("--reader", help="Format: st, visium or h5ad.")],
     out: Annotated[Path, typer.Option("--out", help="Cohort folder to write; must be new or empty.")],

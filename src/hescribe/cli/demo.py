@@ -58,6 +58,12 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     OUTPUT.say("4 of 4  writing the report")
     page = write_report(results)
     OUTPUT.result(
-        {"out": str(out), "report": str(page), "map": str(picture), "model": str(out / "model"), "score": model.info.score},
+        {
+            "out": str(out),
+            "report": str(page),
+            "map": str(picture),
+            "model": str(out / "model"),
+            "score": model.info.score,
+        },
         f"\nreport  {page}\nmap     {picture}\nmodel   {out / 'model'}",
     )

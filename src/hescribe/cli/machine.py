@@ -50,7 +50,10 @@ def doctor() -> None:
     }
     encoders = accelerate.describe()
     OUTPUT.result({**facts, "encoders": encoders})
-    flat = {**{k: v for k, v in facts.items() if k != "packages"}, **{k: v or "not installed" for k, v in versions.items()}}
+    flat = {
+        **{k: v for k, v in facts.items() if k != "packages"},
+        **{k: v or "not installed" for k, v in versions.items()},
+    }
     OUTPUT.table([{"what": k, "is": str(v)} for k, v in flat.items()])
     OUTPUT.table(encoders, title="\nEncoders")
 
@@ -94,9 +97,10 @@ def _protocols() -> list[dict[str, object]]:
 
 
 def _datasets() -> list[dict[str, object]]:
-    from hescribe.data.catalogue import list_datasets  # noqa: PLC0415 - as above
+    from hescribe.data.catalogue import load_catalogue  # noqa: PLC0415 - as above
 
-    return list_datasets()
+    entries = load_catalogue().values()
+    return [{"id": e.id, "title": e.title, "organ": e.organ, "licence": e.licence} for e in entries]
 
 
 def _rungs() -> list[dict[str, object]]:

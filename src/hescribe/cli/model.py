@@ -2,21 +2,30 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hescribe.cli.output import OUTPUT, command
 from hescribe.errors import InputError
 
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as name=value, JSON or text; may be repeated.")]
+if TYPE_CHECKING:
+    from hescribe.data.section import Section
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as name=value; may be repeated.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    app.command(epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color --pitch-um 100")(embed)
-    app.command(epilog="Examples: hescribe fit ridge C --out M   |   hescribe fit ridge C --out M --set encoder=color")(fit)
-    app.command(epilog="Examples: hescribe predict M C --out P   |   hescribe predict M slide.png --mpp 0.5 --out P")(predict)
+    app.command(
+        epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color --pitch-um 100"
+    )(embed)
+    app.command(epilog="Examples: hescribe fit ridge C --out M   |   hescribe fit ridge C --out M --set encoder=color")(
+        fit
+    )
+    app.command(epilog="Examples: hescribe predict M C --out P   |   hescribe predict M slide.png --mpp 0.5 --out P")(
+        predict
+    )
 
 
 @command
@@ -26,7 +35,9 @@ def embed(
     encoder: Annotated[str, typer.Option(help="Image encoder; see hescribe list encoders.")] = "efficientnet_lite0",
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
     pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
-    out: Annotated[Path | None, typer.Option(help="Folder for one h5ad a section; without it the cache is filled.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for one h5ad a section; without it the cache is filled.")
+    ] = None,
 ) -> None:
     """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
     from anndata import AnnData  # noqa: PLC0415 - the command line starts fast
@@ -79,7 +90,11 @@ def fit(
         counts[gene["trust"]] = counts.get(gene["trust"], 0) + 1
     data = {"out": str(out), "score": model.info.score, "n_genes": len(model.info.genes), "trust": counts}
     said = ", ".join(f"{n} {trust}" for trust, n in counts.items())
-    score = "not scored: one donor only" if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
+    score = (
+        "not scored: one donor only"
+        if model.info.score is None
+        else f"Pearson {model.info.score:.3f} on held-out donors"
+    )
     OUTPUT.result(data, f"{out}: {score}; genes: {said}")
 
 
@@ -114,7 +129,7 @@ def predict(
     OUTPUT.table(done)
 
 
-def _sections(source: Path, mpp: float | None, pitch_um: float):  # noqa: ANN202 - list of sections
+def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section]":
     """Return the sections of a cohort folder, one section of it, or the grid on an image."""
     from hescribe.data.folder import read_cohort  # noqa: PLC0415 - the command line starts fast
     from hescribe.data.slide import open_image  # noqa: PLC0415

@@ -47,7 +47,7 @@ class ImageSource(Protocol):
         ...
 
 
-def read_region(  # noqa: PLR0913, PLR0917 - a place, a size and two scales
+def read_region(  # noqa: PLR0917 - a place, a size and two scales
     pixels: np.ndarray, mpp_in: float, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float
 ) -> np.ndarray:
     """Cut a region out of a decoded image and scale it.
@@ -76,7 +76,9 @@ def read_region(  # noqa: PLR0913, PLR0917 - a place, a size and two scales
         rows, cols = np.clip(np.arange(y0, y1), 0, height - 1), np.clip(np.arange(x0, x1), 0, width - 1)
         region = pixels[rows[:, None], cols]
     box = (left - x0, top - y0, right - x0, bottom - y0)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(region)).resize(out, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(region)).resize(out, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    )
 
 
 @dataclass(frozen=True)

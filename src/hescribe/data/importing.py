@@ -62,7 +62,7 @@ class ImportReport:
         return tuple(s.id for s in self.cohort if s.image is None)
 
 
-def import_cohort(  # noqa: PLR0913 - one argument per option of the command
+def import_cohort(
     source: Path,
     reader: str,
     out: Path,

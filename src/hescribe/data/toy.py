@@ -54,7 +54,7 @@ class _Scale:
     mpp: float
 
 
-def toy_cohort(  # noqa: PLR0913 - the knobs of the one entrance, keyword-only
+def toy_cohort(
     seed: int,
     *,
     n_donors: int = 6,

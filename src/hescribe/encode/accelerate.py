@@ -237,7 +237,7 @@ def _images_per_s(run: Run, patches: np.ndarray) -> float:
     return len(patches) / (time.perf_counter() - started)
 
 
-def _row(  # noqa: PLR0913 - one place that knows the columns
+def _row(
     encoder: str,
     backend: str,
     *,

@@ -88,7 +88,7 @@ def _depth_partial(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContex
 
 
 def _r2(y_true: np.ndarray, y_pred: np.ndarray, _: MetricContext) -> np.ndarray:
-    _, total, undefined = centre(y_true)
+    total, undefined = centre(y_true)[1:]
     r2 = 1 - ((y_true - y_pred) ** 2).sum(axis=0) / np.where(undefined, 1.0, total)
     return np.where(undefined, np.nan, r2)
 
@@ -131,7 +131,11 @@ DEPTH_PARTIAL = Metric(
     higher_is_better=True, bounds=(-1, 1), scale_free=True, chance=0.0,
 )  # fmt: skip
 R2 = Metric(name="r2", title="R2", fn=_r2, axis="gene", higher_is_better=True, bounds=(-np.inf, 1), scale_free=False)
-MSE = Metric(name="mse", title="MSE", fn=_mse, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False)
-MAE = Metric(name="mae", title="MAE", fn=_mae, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False)
+MSE = Metric(
+    name="mse", title="MSE", fn=_mse, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False
+)
+MAE = Metric(
+    name="mae", title="MAE", fn=_mae, axis="gene", higher_is_better=False, bounds=(0, np.inf), scale_free=False
+)
 PEARSON_SPOT, SPEARMAN_SPOT = _by_spot(PEARSON), _by_spot(SPEARMAN)
 R2_SPOT, MSE_SPOT, MAE_SPOT = _by_spot(R2), _by_spot(MSE), _by_spot(MAE)

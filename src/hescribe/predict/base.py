@@ -46,9 +46,13 @@ class Predictor(Protocol):
     name: ClassVar[str]
     card: ClassVar[MethodCard]
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self: ...
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
+        """Learn from a train cohort and return the predictor."""
+        ...
 
-    def predict(self, section: Section) -> Prediction: ...
+    def predict(self, section: Section) -> Prediction:
+        """Return the expression of every spot of a blind section."""
+        ...
 
 
 predictors: Registry[Predictor] = Registry("predictor", "hescribe.predict")

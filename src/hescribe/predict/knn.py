@@ -18,7 +18,7 @@ from hescribe.params import Params
 from hescribe.predict._inputs import Scale, SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
-from hescribe.train.inner import choose
+from hescribe.train.inner import PredictEach, choose
 
 KS = (200, 100, 50, 20, 10, 5)  # smoothest first
 CHUNK = 2048  # query spots compared with the bank at once
@@ -64,11 +64,9 @@ class KNNPredictor(Params):
         return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x))
 
     def _inputs(self) -> SpotInputs:
-        return SpotInputs(
-            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-        )
+        return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
 
-    def _fit_path(self, train: Cohort):  # noqa: ANN202 - see train.inner.FitPath
+    def _fit_path(self, train: Cohort) -> PredictEach:
         x, y = self._inputs().read_kept(train), train.stack(keys.LOGNORM)
         scale = Scale.of(x)
         bank = _unit(scale.apply(x))

@@ -13,10 +13,10 @@ from hescribe.params import Params
 from hescribe.predict._inputs import Scale, SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
-from hescribe.train.inner import choose
+from hescribe.train.inner import PredictEach, choose
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 EPOCHS = (2, 5, 10, 20)
 
@@ -74,9 +74,7 @@ class MLPPredictor(Params):
         return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x))
 
     def _inputs(self) -> SpotInputs:
-        return SpotInputs(
-            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-        )
+        return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
 
     def _network(self, n_dims: int, n_genes: int) -> "nn.Module":
         from torch import nn, random  # noqa: PLC0415 - heavy
@@ -87,7 +85,9 @@ class MLPPredictor(Params):
                 nn.Linear(n_dims, self.n_hidden), nn.GELU(), nn.Dropout(self.dropout), nn.Linear(self.n_hidden, n_genes)
             )
 
-    def _train(self, train: Cohort, snapshots: tuple[int, ...]):  # noqa: ANN202 - private
+    def _train(
+        self, train: Cohort, snapshots: tuple[int, ...]
+    ) -> "tuple[Scale, np.ndarray, np.ndarray, list[dict[str, Tensor]]]":
         """Return the input scale, the target mean, the scaled inputs and the weights at each snapshot."""
         from torch import from_numpy, nn  # noqa: PLC0415 - heavy
 
@@ -103,7 +103,7 @@ class MLPPredictor(Params):
         states = train_network(network, lambda a, b: mse(network(a), b), data, recipe, snapshots=snapshots)
         return scale, y_mean, x, states
 
-    def _forward(self, state: dict, x: np.ndarray) -> np.ndarray:
+    def _forward(self, state: "dict[str, Tensor]", x: np.ndarray) -> np.ndarray:
         import torch  # noqa: PLC0415 - heavy
 
         last = list(state)[-1]
@@ -112,7 +112,7 @@ class MLPPredictor(Params):
         with torch.inference_mode():
             return network.eval()(torch.from_numpy(x.astype(np.float32))).numpy()
 
-    def _fit_path(self, train: Cohort):  # noqa: ANN202 - see train.inner.FitPath
+    def _fit_path(self, train: Cohort) -> PredictEach:
         scale, y_mean, _, states = self._train(train, EPOCHS)
         return lambda section: (
             self._forward(state, scale.apply(self._inputs().read(section))) + y_mean for state in states

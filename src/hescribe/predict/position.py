@@ -13,7 +13,7 @@ from hescribe.params import Params
 from hescribe.predict._inputs import Scale
 from hescribe.predict.base import Prediction
 from hescribe.predict.ridge import ALPHAS, RidgePath
-from hescribe.train.inner import choose
+from hescribe.train.inner import PredictEach, choose
 
 
 @dataclass(kw_only=True)
@@ -52,13 +52,15 @@ class PositionPredictor(Params):
         xy = section.xy_um
         low, high = xy.min(axis=0), xy.max(axis=0)
         x, y = (2 * (xy - low) / np.maximum(high - low, 1.0) - 1).T
-        return np.column_stack([x**i * y**j for i in range(self.degree + 1) for j in range(self.degree + 1 - i) if i + j])
+        return np.column_stack(
+            [x**i * y**j for i in range(self.degree + 1) for j in range(self.degree + 1 - i) if i + j]
+        )
 
     def _solve(self, train: Cohort) -> tuple[Scale, RidgePath]:
         x = np.concatenate([self._terms(s)[s.kept] for s in train])
         scale = Scale.of(x)
         return scale, RidgePath.fit(scale.apply(x), train.stack(keys.LOGNORM))
 
-    def _fit_path(self, train: Cohort):  # noqa: ANN202 - see train.inner.FitPath
+    def _fit_path(self, train: Cohort) -> PredictEach:
         scale, path = self._solve(train)
         return lambda section: path.predict_each(scale.apply(self._terms(section)), ALPHAS)

@@ -19,7 +19,7 @@ from hescribe.params import Params
 from hescribe.predict._inputs import Scale, SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
-from hescribe.train.inner import choose
+from hescribe.train.inner import PredictEach, choose
 
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(15, -3, -1))  # 10^7.5 ... 0.1, strongest first
 
@@ -109,11 +109,9 @@ class RidgePredictor(Params):
         return Prediction(x @ self.coef_ + self.y_mean_, self.genes_, ood=Novelty(**self.novelty_).score(x))
 
     def _inputs(self) -> SpotInputs:
-        return SpotInputs(
-            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-        )
+        return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
 
-    def _fit_path(self, train: Cohort):  # noqa: ANN202 - see train.inner.FitPath
+    def _fit_path(self, train: Cohort) -> PredictEach:
         inputs = self._inputs()
         x = inputs.read_kept(train)
         scale = Scale.of(x)

@@ -1,5 +1,7 @@
 """Counts to depth-normalised log expression, spot by spot: nothing here is fitted."""
 
+from typing import TypeVar
+
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
@@ -8,10 +10,11 @@ from hescribe import keys
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 
+Counts = TypeVar("Counts", np.ndarray, sparse.csr_matrix)
 TARGET_SUM = 1e4  # counts every spot is scaled to
 
 
-def log_normalise(counts: np.ndarray | sparse.csr_matrix, depth: np.ndarray, *, target_sum: float = TARGET_SUM):  # noqa: ANN201 - same type as counts
+def log_normalise(counts: Counts, depth: np.ndarray, *, target_sum: float = TARGET_SUM) -> Counts:
     """Return ln(1 + target_sum * count / depth), sparse if the counts are.
 
     Parameters
@@ -35,7 +38,8 @@ def log_normalise(counts: np.ndarray | sparse.csr_matrix, depth: np.ndarray, *, 
     depth = np.asarray(depth, dtype=np.float64)
     if counts.shape[0] != len(depth):
         raise InputError(
-            f"counts have {counts.shape[0]} rows and depth has {len(depth)}: rows are spots, the table may be transposed"
+            f"counts have {counts.shape[0]} rows and depth has {len(depth)}: rows are spots, "
+            "the table may be transposed"
         )
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     if (over := total > depth * (1 + 1e-6) + 1e-6).any():

@@ -1,5 +1,7 @@
 """Gene choice on train donors, and panels brought together by gene name."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import sparse
 
@@ -23,7 +25,9 @@ def to_panel(section: Section, genes: tuple[str, ...]) -> Section:
     there = set(section.genes)
     if missing := [g for g in genes if g not in there]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise PanelError(f"section {section.id} lacks {len(missing)} of {len(genes)} genes: {', '.join(missing[:5])}{more}")
+        raise PanelError(
+            f"section {section.id} lacks {len(missing)} of {len(genes)} genes: {', '.join(missing[:5])}{more}"
+        )
     return section.with_table(section.table[:, list(genes)].copy())
 
 
@@ -85,7 +89,7 @@ def _variance(section: Section) -> np.ndarray:
     return np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
 
 
-def _best(train: Cohort, n_genes: int, score) -> tuple[str, ...]:  # noqa: ANN001 - Section -> (n_genes,)
+def _best(train: Cohort, n_genes: int, score: Callable[[Section], np.ndarray]) -> tuple[str, ...]:
     if n_genes < 1:
         raise InputError(f"n_genes must be at least 1, got {n_genes}")
     genes = train.genes

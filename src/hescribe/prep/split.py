@@ -26,14 +26,20 @@ def leave_one_out(cohort: Cohort, by: str) -> list[tuple[str, Cohort, Cohort]]:
     InputError
         If there is only one.
     """
-    label = {"donor": lambda s: s.donor, "section": lambda s: s.id}[by]
+
+    def label(section: Section) -> str:
+        return section.donor if by == "donor" else section.id
+
     names = sorted({label(s) for s in cohort})
     if len(names) < 2:
         raise InputError(f"cohort {cohort.card.id} has one {by} only ({names[0]}); holding one out needs at least two")
-    return [
-        (name, cohort.where(lambda s, n=name: label(s) != n), cohort.where(lambda s, n=name: label(s) == n))
-        for name in names
-    ]
+    folds = []
+    for name in names:
+        out = {s.id for s in cohort if label(s) == name}
+        folds.append(
+            (name, cohort.where(lambda s, out=out: s.id not in out), cohort.where(lambda s, out=out: s.id in out))
+        )  # type: ignore[misc]
+    return folds
 
 
 def inner_folds(train: Cohort, *, view_um: float = 0.0) -> list[tuple[Cohort, Cohort]]:

@@ -63,7 +63,10 @@ def grid_section(image: ImageSource, section_id: str, pitch_um: float, *, min_ti
     on = share[at[:, 1], at[:, 0]] >= min_tissue if len(at) else np.zeros(0, bool)
     if not on.any():
         raise InputError(f"{section_id}: no tissue found on a grid of {pitch_um:g} um; is this an H&E image?")
-    obs = pd.DataFrame({keys.ARRAY_ROW: row[on], keys.ARRAY_COL: col[on]}, index=[f"{c}x{r}" for r, c in zip(row[on], col[on], strict=True)])
+    obs = pd.DataFrame(
+        {keys.ARRAY_ROW: row[on], keys.ARRAY_COL: col[on]},
+        index=[f"{c}x{r}" for r, c in zip(row[on], col[on], strict=True)],
+    )
     table = AnnData(obs=obs, obsm={keys.SPATIAL_UM: xy_um[on], keys.SPATIAL: to_px(xy_um[on], image.mpp)})
     card = SectionCard(technology=TECHNOLOGIES["slide"], pitch_um=pitch_um, mpp=image.mpp, mpp_source="image")
     return Section(section_id, "unknown", table, image, card)

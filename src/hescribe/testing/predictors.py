@@ -12,11 +12,14 @@ from hescribe import keys
 from hescribe.bench.model_folder import join_fitted, split_fitted
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
 from hescribe.errors import InputError, NotFittedError
 from hescribe.predict.base import Prediction, Predictor, predictors
 from hescribe.testing.cohorts import colour_cohort
 
-FAST = {"mlp": {"epochs": 2}}  # parameters that make a fit quick without changing what is tested
+FAST: dict[str, dict[str, object]] = {
+    "mlp": {"epochs": 2}
+}  # parameters that make a fit quick without changing what is tested
 
 
 def make(name: str) -> Any:
@@ -108,7 +111,7 @@ class TestPredictorContract:
             predictor.with_params(no_such_parameter=1)
 
 
-def _poison(section, where):  # noqa: ANN001, ANN202 - Section, mask
+def _poison(section: Section, where: np.ndarray) -> Section:
     table = section.table.copy()
     layer = table.layers[keys.LOGNORM].copy()
     layer[where] = 1e3

@@ -16,9 +16,10 @@ from hescribe.prep.split import inner_folds
 
 T = TypeVar("T")
 
-# Fits every candidate on a cohort and returns a function that predicts a section with each of them
-# in turn: arrays of shape (n_spots, n_genes).
-FitPath = Callable[[Cohort], Callable[[Section], Iterator[np.ndarray]]]
+# Predicts a section with every candidate in turn: arrays of shape (n_spots, n_genes).
+PredictEach = Callable[[Section], Iterator[np.ndarray]]
+# Fits every candidate on a cohort.
+FitPath = Callable[[Cohort], PredictEach]
 
 
 def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> np.ndarray:
@@ -43,7 +44,9 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
             kept, y_true = section.kept, section.layer(keys.LOGNORM).astype(np.float64)
             for i, y_pred in enumerate(predict(section)):
                 r = correlate(y_true, y_pred[kept].astype(np.float64))
-                by_candidate.setdefault(i, []).append((section.donor, summarise(r).value if np.isfinite(r).any() else 0.0))
+                by_candidate.setdefault(i, []).append(
+                    (section.donor, summarise(r).value if np.isfinite(r).any() else 0.0)
+                )
     if not by_candidate:
         raise InputError("the train cohort is too small to choose parameters on: no inner fold has spots on both sides")
     return np.array([donor_mean(by_candidate[i]).value for i in sorted(by_candidate)])

@@ -76,7 +76,9 @@ def train_network(
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
                 value = loss(*(t[rows] for t in tensors))
                 if not math.isfinite(value.item()):
-                    raise TrainingError(f"the loss is {value.item()} at epoch {epoch}, step {step}; lower lr ({recipe.lr})")
+                    raise TrainingError(
+                        f"the loss is {value.item()} at epoch {epoch}, step {step}; lower lr ({recipe.lr})"
+                    )
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
                 optimiser.step()
