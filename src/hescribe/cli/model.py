@@ -17,9 +17,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    app.command(
-        epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color --pitch-um 100"
-    )(embed)
+    app.command(epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color")(
+        embed
+    )
     app.command(epilog="Examples: hescribe fit ridge C --out M   |   hescribe fit ridge C --out M --set encoder=color")(
         fit
     )

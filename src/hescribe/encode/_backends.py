@@ -113,7 +113,7 @@ def _openvino_run(network: Network, precision: str) -> Run:
     example = torch.zeros((1, network.px, network.px, 3), dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated in torch; exporting does not reach OpenVINO faster
-        traced = torch.jit.trace(Scaled(network).eval().cpu(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(Scaled(network).eval().cpu(), example, check_trace=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion, which does not hold it
     model = frontend.convert(frontend.load(decoder))

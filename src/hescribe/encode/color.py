@@ -57,6 +57,8 @@ def _histograms(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.empty((len(patches), 4, 256))
     for count, patch in zip(counts, patches, strict=True):
         count[:3] = np.reshape(Image.fromarray(patch).histogram(), (3, 256))
-        count[3] = np.bincount((patch.sum(axis=2, dtype=np.uint16) // 3).ravel(), minlength=256)
+        count[3] = np.bincount(
+            (patch[..., 0].astype(np.uint16) + patch[..., 1] + patch[..., 2]).ravel() // 3, minlength=256
+        )
     shares = counts / (patches.shape[1] * patches.shape[2])
     return shares[:, :3], shares[:, 3]

@@ -35,10 +35,9 @@ def leave_one_out(cohort: Cohort, by: str) -> list[tuple[str, Cohort, Cohort]]:
         raise InputError(f"cohort {cohort.card.id} has one {by} only ({names[0]}); holding one out needs at least two")
     folds = []
     for name in names:
-        out = {s.id for s in cohort if label(s) == name}
-        folds.append(
-            (name, cohort.where(lambda s, out=out: s.id not in out), cohort.where(lambda s, out=out: s.id in out))
-        )  # type: ignore[misc]
+        test = tuple(s for s in cohort if label(s) == name)
+        train = tuple(s for s in cohort if label(s) != name)
+        folds.append((name, replace(cohort, sections=train), replace(cohort, sections=test)))
     return folds
 
 
