@@ -9,7 +9,7 @@ from hescribe import keys
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
-from hescribe.metrics.base import summarise
+from hescribe.metrics.base import centre
 from hescribe.metrics.gene import correlate
 from hescribe.metrics.stats import donor_mean
 from hescribe.prep.split import inner_folds
@@ -26,7 +26,8 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
     """Return the score of every candidate on the inner folds, shape ``(n_candidates,)``.
 
     The score is the Pearson correlation per gene and section, averaged over genes, sections and
-    donors; a prediction without any defined gene scores 0.
+    donors. A gene that varies but is predicted constant scores 0: were it left out, a candidate
+    would gain by giving up on its worst genes.
 
     Raises
     ------
@@ -42,11 +43,10 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
             if section.kept.sum() < 2:
                 continue
             kept, y_true = section.kept, section.layer(keys.LOGNORM).astype(np.float64)
+            varies = ~centre(y_true)[2]
             for i, y_pred in enumerate(predict(section)):
-                r = correlate(y_true, y_pred[kept].astype(np.float64))
-                by_candidate.setdefault(i, []).append(
-                    (section.donor, summarise(r).value if np.isfinite(r).any() else 0.0)
-                )
+                r = np.nan_to_num(correlate(y_true, y_pred[kept].astype(np.float64)))
+                by_candidate.setdefault(i, []).append((section.donor, r[varies].mean() if varies.any() else 0.0))
     if not by_candidate:
         raise InputError("the train cohort is too small to choose parameters on: no inner fold has spots on both sides")
     return np.array([donor_mean(by_candidate[i]).value for i in sorted(by_candidate)])
