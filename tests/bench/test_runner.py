@@ -14,7 +14,7 @@ from hescribe.bench.results import Results
 from hescribe.bench.runner import plan_cells, run_cell, run_study
 from hescribe.bench.store import MEASUREMENTS, Ledger, Store
 from hescribe.bench.task import GENE_RULES, PredictionTask
-from hescribe.errors import DataAccessError, FormatError, InputError, UnknownNameError
+from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError, UnknownNameError
 from hescribe.metrics.base import all_metrics
 from hescribe.predict.base import Prediction, predictors
 from hescribe.predict.mean import MeanPredictor
@@ -150,6 +150,25 @@ def test_a_cohort_without_any_image_is_refused(raw_cohort):
     blank = raw_cohort.map(lambda s: replace(s, image=None))
     with pytest.raises(InputError, match="no section of cohort colour has an image"):
         next(PredictionTask(blank, read_protocol("donor-v1")).folds())
+
+
+def test_wrong_counts_are_refused_before_anything_is_run(raw_cohort, tmp_path):
+    def damage(section):
+        table = section.table.copy()
+        table.layers[keys.COUNTS].data[:2] = -1.0, np.nan
+        return section.with_table(table)
+
+    bad = raw_cohort.map(lambda s: damage(s) if s.id in {"s1", "s4"} else s)
+    with pytest.raises(SchemaError, match=r"section s1: 1 counts are not finite") as error:
+        run_study(PredictionTask(bad, read_protocol("donor-v1")), MODELS, tmp_path / "out")
+    assert len(error.value.problems) == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_without_deep_spots_is_refused(raw_cohort):
+    deep = replace(read_protocol("donor-v1"), min_counts=10**9)
+    with pytest.raises(InputError, match="no section of cohort colour has 10 spots with 1000000000 counts"):
+        _ = PredictionTask(raw_cohort, deep).prepared
 
 
 def test_one_donor_is_refused(raw_cohort):

@@ -230,3 +230,9 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
     write_cohort(make_cohort(make_section(image=PlainImage(Path("he.png"), 0.5))), Path("c"))
     monkeypatch.chdir("/")
     assert read_cohort(tmp_path / "c")[0].image.path == tmp_path / "he.png"
+
+
+def test_an_image_path_may_not_climb_out_of_the_folder(folder):
+    edit(folder, 'path = "images/s1.png"', 'path = "../other/images/s1.png"')
+    with pytest.raises(SchemaError, match=r"section\[0\]\.image\.path: leaves the cohort's folder"):
+        read_cohort(folder)

@@ -133,3 +133,20 @@ def test_an_image_damaged_since_is_told(tmp_path, image_file):
 def test_a_folder_that_is_no_cohort_is_refused(tmp_path):
     with pytest.raises(DataAccessError, match="is no cohort"):
         check_cohort(tmp_path)
+
+
+def test_a_depth_that_is_no_number_is_named():
+    section = make_section()
+    section.table.obs[keys.DEPTH] = [9.0, np.nan, np.inf, 9.0]
+    told = "section s1: 2 spots have a depth that is no number of counts; the first is spot1 with nan"
+    assert check_section(section) == [told]
+
+
+def test_a_section_with_an_image_needs_places_in_um_that_fit_its_scale():
+    section = make_section(image=ArrayImage(np.zeros((20, 20, 3), dtype=np.uint8), 0.25, "x"))
+    told = "section s1: its coordinates in pixels and in um do not fit 0.25 um per pixel; import it again"
+    assert check_section(section) == [told]
+    section.table.obsm[keys.SPATIAL_UM][1, 0] = np.nan
+    assert "outside the image" in check_section(section)[0]
+    del section.table.obsm[keys.SPATIAL_UM]
+    assert check_section(section) == ["section s1 has no spot coordinates in um (obsm['spatial_um'])"]

@@ -63,3 +63,8 @@ def test_an_impossible_size_is_refused(fov_um, px):
 def test_a_spot_without_coordinates_is_named():
     with pytest.raises(InputError, match="spot 1 of section ramp has no finite coordinates"):
         iter_patches(ramp_section([(50, 50), (np.nan, 50)]), 10.0, 20)
+
+
+def test_a_spot_outside_of_the_image_is_named():
+    with pytest.raises(InputError, match="spot 1 of section ramp lies outside of its image"):
+        iter_patches(ramp_section([(50, 50), (5000, 50)]), 10.0, 20)

@@ -14,7 +14,8 @@ from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.folder import data_hash, read_cohort, read_index
 from hescribe.data.section import Section
-from hescribe.errors import InputError, LeakageError
+from hescribe.data.validate import check_section
+from hescribe.errors import InputError, LeakageError, SchemaError
 from hescribe.metrics.ceiling import Ceiling, noise_ceiling
 from hescribe.prep.counts import keep_deep_spots, with_lognorm
 from hescribe.prep.genes import to_panel, top_moran, top_variance
@@ -120,7 +121,7 @@ class PredictionTask:
         Raises
         ------
         InputError
-            If there is only one donor, or a train side has no gene that varies.
+            If there is only one donor.
         """
         for name, train, test in leave_one_out(self.prepared, self.protocol.split):
             genes = panel or self.choose_genes(train)
@@ -132,14 +133,29 @@ class PredictionTask:
 
     @cached_property
     def prepared(self) -> Cohort:
-        """The sections with an image, normalised spot by spot: nothing here is fitted."""
+        """The sections with an image, checked and normalised spot by spot: nothing here is fitted.
+
+        Raises
+        ------
+        SchemaError
+            If counts, names or places are wrong: all problems of all sections.
+        InputError
+            If no section has an image, or none has enough spots.
+        """
+        name, rule = self.cohort.card.id, self.protocol
         with_image = tuple(s for s in self.cohort if s.image is not None)
         if not with_image:
-            raise InputError(f"no section of cohort {self.cohort.card.id} has an image; prediction needs one")
-        cohort = replace(self.cohort, sections=with_image)
-        return cohort.map(lambda s: keep_deep_spots(with_lognorm(s), self.protocol.min_counts)).where(
-            lambda s: bool(s.kept.sum() >= self.protocol.min_spots)
-        )
+            raise InputError(f"no section of cohort {name} has an image; prediction needs one")
+        if problems := [p for s in with_image for p in check_section(s)]:
+            raise SchemaError(f"cohort {name}", problems)
+        sections = (keep_deep_spots(with_lognorm(s), rule.min_counts) for s in with_image)
+        deep = tuple(s for s in sections if s.kept.sum() >= rule.min_spots)
+        if not deep:
+            raise InputError(
+                f"no section of cohort {name} has {rule.min_spots} spots with {rule.min_counts} counts, "
+                f"as protocol {rule.name} asks for"
+            )
+        return replace(self.cohort, sections=deep)
 
 
 def on_panel(cohort: Cohort, genes: tuple[str, ...]) -> Cohort:

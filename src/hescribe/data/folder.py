@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,13 +39,24 @@ def _is_file_name(name: str) -> str:
 
 
 class ImageRecord(Record):
-    """Where an image is, what it was when the cohort was written, and what is painted over."""
+    """Where an image is, what it was when the cohort was written, and what is painted over.
+
+    ``path`` is absolute, or below the cohort's folder: a cohort that was moved or sent must not
+    take a neighbour's file for its own.
+    """
 
     path: str
     sha256: str
     mask_boxes_px: tuple[Box, ...] = ()
     black_background: bool = False
     fill_rgb: tuple[Channel, Channel, Channel] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        if not Path(path).is_absolute() and ".." in Path(path).parts:
+            raise ValueError("leaves the cohort's folder; an image outside of it needs its absolute path")
+        return path
 
 
 class SectionRecord(Record):
@@ -203,7 +215,9 @@ def read_section(record: SectionRecord, path: Path) -> Section:
     if not file.is_file():
         raise DataAccessError(f"section {record.id} is missing: {file} does not exist")
     try:
-        table = anndata.read_h5ad(file)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")  # the check says which
+            table = anndata.read_h5ad(file)
     except Exception as error:  # h5py and anndata raise what they like for a damaged file
         raise FormatError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
     if table.n_obs != record.n_spots or keys.COUNTS not in table.layers:

@@ -13,7 +13,7 @@ from hescribe.data.plain import hash_file
 from hescribe.data.section import Section
 from hescribe.errors import HescribeError
 from hescribe.progress import track
-from hescribe.units import check_mpp
+from hescribe.units import check_mpp, to_um
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def check_section(section: Section) -> list[str]:
     >>> check_section(Section("s1", "d1", AnnData(np.ones((2, 3)))))
     ["section s1 has no layer 'counts'", "section s1 has no spot coordinates (obsm['spatial'])"]
     """
-    problems = _check_names(section) + _check_counts(section) + _check_coordinates(section)
+    problems = _check_names(section) + _check_counts(section) + _check_depth(section) + _check_coordinates(section)
     try:
         for mpp in {section.card.mpp, section.image.mpp if section.image else None} - {None}:
             check_mpp(mpp, "its scale")
@@ -123,6 +123,17 @@ def _check_counts(section: Section) -> list[str]:
     return problems
 
 
+def _check_depth(section: Section) -> list[str]:
+    if keys.DEPTH not in section.table.obs:
+        return []
+    wrong = ~(np.isfinite(section.depth) & (section.depth >= 0))
+    if not wrong.any():
+        return []
+    first = int(np.flatnonzero(wrong)[0])
+    spot, depth = section.table.obs_names[first], section.depth[first]
+    return [f"{wrong.sum()} spots have a depth that is no number of counts; the first is {spot} with {depth:g}"]
+
+
 def _check_coordinates(section: Section) -> list[str]:
     table = section.table
     if keys.SPATIAL not in table.obsm:
@@ -134,14 +145,21 @@ def _check_coordinates(section: Section) -> list[str]:
     missing = ~np.isfinite(xy_px).all(axis=1)
     if missing.any():
         problems.append(f"{missing.sum()} spots have no coordinates; the first is {table.obs_names[missing][0]}")
-    if section.image is not None and keys.SPATIAL_UM in table.obsm:
-        width, height = section.image.size_um
-        x, y = section.xy_um.T
-        outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-        if outside.any():
-            i = int(np.flatnonzero(outside)[0])
-            problems.append(
-                f"{outside.sum()} spots are outside the image of {width:.0f} x {height:.0f} um; the first is "
-                f"{table.obs_names[i]} at ({x[i]:.0f}, {y[i]:.0f}) um"
-            )
+    if section.image is None:
+        return problems
+    if keys.SPATIAL_UM not in table.obsm:
+        return [*problems, f"section {section.id} has no spot coordinates in um (obsm[{keys.SPATIAL_UM!r}])"]
+    width, height = section.image.size_um
+    x, y = section.xy_um.T
+    outside = ~((x >= 0) & (y >= 0) & (x <= width) & (y <= height)) & ~missing
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        problems.append(
+            f"{outside.sum()} spots are outside the image of {width:.0f} x {height:.0f} um; the first is "
+            f"{table.obs_names[i]} at ({x[i]:.0f}, {y[i]:.0f}) um"
+        )
+    elif not np.allclose(to_um(xy_px, section.image.mpp), section.xy_um, rtol=1e-3, atol=1.0, equal_nan=True):
+        problems.append(
+            f"its coordinates in pixels and in um do not fit {section.image.mpp:g} um per pixel; import it again"
+        )
     return problems

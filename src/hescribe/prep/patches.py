@@ -35,7 +35,8 @@ def iter_patches(section: Section, fov_um: float, px: int, chunk: int = CHUNK) -
     Raises
     ------
     InputError
-        If the section has no image, a spot has no coordinates, or a size is not positive.
+        If the section has no image, a spot has no coordinates or lies outside of the image, or a size
+        is not positive.
 
     Examples
     --------
@@ -54,6 +55,10 @@ def iter_patches(section: Section, fov_um: float, px: int, chunk: int = CHUNK) -
     if not np.isfinite(corners).all():
         where = section.table.obs_names[~np.isfinite(corners).all(axis=1)][0]
         raise InputError(f"spot {where} of section {section.id} has no finite coordinates")
+    outside = ((section.xy_um < 0) | (section.xy_um > section.image.size_um)).any(axis=1)
+    if outside.any():
+        where = section.table.obs_names[outside][0]
+        raise InputError(f"spot {where} of section {section.id} lies outside of its image; do they belong together?")
     return _cut(section.image, corners, fov_um, px, chunk)
 
 
