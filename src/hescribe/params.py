@@ -7,7 +7,7 @@ without code of its own.
 
 import difflib
 from dataclasses import fields, replace
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Params:
         Raises
         ------
         InputError
-            If a parameter does not exist; the message offers the closest.
+            If a parameter does not exist; the message offers the closest. If a value is not of the
+            parameter's type, or not finite.
         """
         known = [f.name for f in fields(self) if f.init]  # type: ignore[arg-type]
         for key in changes:
@@ -35,7 +36,34 @@ class Params:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
                 raise InputError(f"{type(self).__name__} has no parameter {key!r}; {hint}")
+        if changes:
+            self._check_types(changes)
         return replace(self, **changes)  # type: ignore[type-var]
+
+    def check_between(self, name: str, low: float, high: float = float("inf")) -> None:
+        """Raise ``InputError`` if a parameter is set and not between two limits, both included."""
+        value = getattr(self, name)
+        if value is not None and not low <= value <= high:
+            limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            raise InputError(f"{name} of {type(self).__name__} must be {limits}, got {value!r}")
+
+    def _check_types(self, values: dict[str, object]) -> None:
+        from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - 0.1 s
+
+        wanted = get_type_hints(type(self))
+        for name, value in values.items():
+            kind = wanted[name]
+            if isinstance(value, Params):
+                fits = not isinstance(kind, type) or isinstance(value, kind)
+            else:
+                try:
+                    TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
+                    fits = True
+                except ValidationError:
+                    fits = False
+            if not fits:
+                kind = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+                raise InputError(f"{name} of {type(self).__name__} must be {kind}, got {value!r}")
 
     def check_fitted(self) -> None:
         """Raise ``NotFittedError`` unless ``fit`` has left something behind."""

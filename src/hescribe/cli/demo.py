@@ -33,8 +33,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     from hescribe.report.page import write_report  # noqa: PLC0415
 
     cohort_path = out / "cohort"
-    OUTPUT.say("1 of 4  making a synthetic cohort: 7 donors, one of them kept aside")
-    whole = toy_cohort(SEED, n_donors=7)
+    OUTPUT.say("1 of 4  making a synthetic cohort: 6 donors, one of them kept aside")
+    whole = toy_cohort(SEED, n_donors=6, n_spots=120)
     unseen = whole[len(whole) - 1]
     if not (cohort_path / "cohort.toml").exists():
         write_cohort(whole.where(lambda s: s.donor != unseen.donor), cohort_path)

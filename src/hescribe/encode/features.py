@@ -55,6 +55,7 @@ class Memory:
 
 
 memory = Memory(MEMORY_BYTES)
+_one_at_a_time = Lock()
 
 
 def embed_section(
@@ -104,15 +105,16 @@ def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: P
     facts = _facts(section, encoder, fov_um)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     where = folder / encoder.name / f"{key}.npy"
-    found = memory.get(str(where))
-    if found is None:
-        shape = (section.n_spots, encoder.card.n_dims)
-        found = _read(where, shape)
+    with _one_at_a_time:  # an encoder keeps every core busy; two threads must not do the same work
+        found = memory.get(str(where))
         if found is None:
-            _write(where, section, encoder, fov_um, facts)
-            found = np.load(where, allow_pickle=False)
-        memory.add(str(where), _frozen(found))
-    return found
+            shape = (section.n_spots, encoder.card.n_dims)
+            found = _read(where, shape)
+            if found is None:
+                _write(where, section, encoder, fov_um, facts)
+                found = np.load(where, allow_pickle=False)
+            memory.add(str(where), _frozen(found))
+        return found
 
 
 def _facts(section: Section, encoder: ImageEncoder, fov_um: float) -> dict[str, object]:

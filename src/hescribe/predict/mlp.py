@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EPOCHS = (2, 5, 10, 20)
+LIMITS = (
+    ("n_hidden", 1, np.inf), ("dropout", 0, 1), ("epochs", 1, np.inf), ("lr", 0, np.inf), ("weight_decay", 0, np.inf),
+    ("batch_size", 1, np.inf), ("seed", 0, np.inf),
+)  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -55,6 +59,8 @@ class MLPPredictor(Params):
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
         """Train the network."""
+        for name, low, high in LIMITS:
+            self.check_between(name, low, high)
         view_um = self._inputs().view_um(train)
         self.epochs_ = choose(train, EPOCHS, self._fit_path, view_um=view_um) if self.epochs is None else self.epochs
         scale, y_mean, x, states = self._train(train, (self.epochs_,))

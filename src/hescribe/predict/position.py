@@ -12,7 +12,7 @@ from hescribe.data.section import Section
 from hescribe.params import Params
 from hescribe.predict._inputs import Scale
 from hescribe.predict.base import Prediction
-from hescribe.predict.ridge import ALPHAS, RidgePath
+from hescribe.predict.ridge import ALPHAS, MIN_ALPHA, RidgePath
 from hescribe.train.inner import PredictEach, choose
 
 
@@ -35,6 +35,8 @@ class PositionPredictor(Params):
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
         """Learn the surface of every gene."""
+        self.check_between("degree", 1)
+        self.check_between("alpha", MIN_ALPHA)
         self.alpha_ = choose(train, ALPHAS, self._fit_path) if self.alpha is None else self.alpha
         scale, path = self._solve(train)
         self.genes_, self.coef_, self.y_mean_ = train.genes, path.coef(self.alpha_), path.y_mean

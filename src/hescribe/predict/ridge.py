@@ -22,6 +22,7 @@ from hescribe.prep.novelty import Novelty
 from hescribe.train.inner import PredictEach, choose
 
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(15, -3, -1))  # 10^7.5 ... 0.1, strongest first
+MIN_ALPHA = 1e-6  # without a penalty a constant input has no solution
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class RidgePredictor(Params):
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
         """Learn the weights of every gene."""
+        self.check_between("alpha", MIN_ALPHA)
         if self.alpha is None:
             view_um = self._inputs().view_um(train)
             self.alpha_ = choose(train, ALPHAS, self._fit_path, view_um=view_um)

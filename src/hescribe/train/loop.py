@@ -6,7 +6,8 @@ than these trainings take; the loop that spreads over devices will live in this 
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,17 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 1e-2
     seed: int = 0
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: these networks are small, and the other cores train others."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def train_network(
@@ -69,7 +81,7 @@ def train_network(
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     order = torch.Generator().manual_seed(recipe.seed)
     out = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(recipe.seed)
         for epoch in range(1, snapshots[-1] + 1):
             network.train()
