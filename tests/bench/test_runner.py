@@ -51,9 +51,10 @@ def test_a_run_that_breaks_resumes_to_identical_rows(task, tmp_path, monkeypatch
     monkeypatch.setattr(runner, "run_cell", breaks)
     with pytest.raises(KeyboardInterrupt):
         run_study(task, MODELS, tmp_path / "broken")
-    assert Results(tmp_path / "broken").n_missing == 5
+    n_missing = Results(tmp_path / "broken").n_missing
+    assert 0 < n_missing <= 5
     monkeypatch.setattr(runner, "run_cell", real)
-    assert run_study(task, MODELS, tmp_path / "broken").n_cached == 4
+    assert run_study(task, MODELS, tmp_path / "broken").n_cached == 9 - n_missing
     whole, broken = (without_measurements(Results(tmp_path / d).rows) for d in ("whole", "broken"))
     assert whole.equals(broken)
 

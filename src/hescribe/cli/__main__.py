@@ -1,0 +1,5 @@
+"""``python -m hescribe.cli`` runs the command line."""
+
+from hescribe.cli.app import main
+
+main()
