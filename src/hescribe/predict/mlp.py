@@ -83,10 +83,11 @@ class MLPPredictor(Params):
         return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
 
     def _network(self, n_dims: int, n_genes: int) -> "nn.Module":
-        from torch import nn, random  # noqa: PLC0415 - heavy
+        from torch import nn  # noqa: PLC0415 - heavy
 
-        with random.fork_rng():
-            random.manual_seed(self.seed)
+        from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
+
+        with seeded(self.seed):
             return nn.Sequential(
                 nn.Linear(n_dims, self.n_hidden), nn.GELU(), nn.Dropout(self.dropout), nn.Linear(self.n_hidden, n_genes)
             )

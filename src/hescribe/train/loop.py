@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,21 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 1e-2
     seed: int = 0
+
+
+_drawing = RLock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers from a seed, and leave the caller's as they were.
+
+    One thread at a time: torch has one stream for all, and a network's weights must not depend on
+    what is trained beside it.
+    """
+    with _drawing, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager
@@ -81,8 +97,7 @@ def train_network(
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     order = torch.Generator().manual_seed(recipe.seed)
     out = []
-    with torch.random.fork_rng(), _one_thread():
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed), _one_thread():
         for epoch in range(1, snapshots[-1] + 1):
             network.train()
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
