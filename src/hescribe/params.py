@@ -7,7 +7,7 @@ without code of its own.
 
 import difflib
 from dataclasses import fields, replace
-from typing import Any, Self, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -62,8 +62,7 @@ class Params:
                 except ValidationError:
                     fits = False
             if not fits:
-                kind = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-                raise InputError(f"{name} of {type(self).__name__} must be {kind}, got {value!r}")
+                raise InputError(f"{name} of {type(self).__name__} must be {_in_words(kind)}, got {value!r}")
 
     def check_fitted(self) -> None:
         """Raise ``NotFittedError`` unless ``fit`` has left something behind."""
@@ -79,6 +78,12 @@ class Params:
         for key, value in state.items():
             setattr(self, key, value)
         return self
+
+
+def _in_words(kind: Any) -> str:  # a type hint has no narrower type
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _plain(value: object) -> Any:

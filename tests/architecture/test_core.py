@@ -70,6 +70,32 @@ def test_a_misspelt_parameter_is_refused_with_a_suggestion():
         Outer().with_params(alhpa=2)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"alpha": "abc"}, "alpha of Outer must be float, got 'abc'"),
+        ({"alpha": float("nan")}, "alpha of Outer must be float, got nan"),
+        ({"sizes": 3}, r"sizes of Outer must be tuple\[int, \.\.\.\], got 3"),
+        ({"sizes": (1.5,)}, "sizes of Outer must be"),
+        ({"inner": Outer()}, "inner of Outer must be Inner"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_is_refused(given, told):
+    with pytest.raises(InputError, match=told):
+        Outer().with_params(**given)
+
+
+def test_a_parameter_of_the_right_type_is_taken():
+    assert Outer().with_params(alpha=2, sizes=(3,), inner=Inner(k=1)).get_params() == {
+        "alpha": 2, "sizes": [3], "inner": {"name": "inner", "k": 1}
+    }  # fmt: skip
+
+
+def test_a_parameter_beyond_its_limits_is_refused():
+    with pytest.raises(InputError, match="alpha of Outer must be between 2 and 3, got 1"):
+        Outer().check_between("alpha", 2, 3)
+
+
 def test_a_copy_with_parameters_is_not_fitted():
     fitted = Outer().set_fitted({"coef_": np.ones(2)})
     assert fitted.get_fitted().keys() == {"coef_"}

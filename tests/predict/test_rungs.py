@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from hescribe import keys
 from hescribe.errors import InputError
 from hescribe.predict._inputs import Scale, SpotInputs
+from hescribe.predict.base import predictors
 from hescribe.predict.context import ContextPredictor
 from hescribe.predict.knn import KNNPredictor
 from hescribe.predict.mean import MeanPredictor
@@ -132,3 +133,13 @@ def test_every_image_rung_reports_how_unlike_training_a_spot_looks(cohort):
     prediction = RidgePredictor(encoder="color").fit(cohort).predict(cohort[0].blind())
     assert prediction.ood.shape == (49,)
     assert ((prediction.ood >= 0) & (prediction.ood <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("ridge", {"alpha": -1.0}), ("position", {"degree": 0}), ("mlp", {"n_hidden": 0}), ("mlp", {"dropout": 2.0}),
+     ("mlp", {"epochs": 0}), ("mlp", {"batch_size": 0})],
+)  # fmt: skip
+def test_a_parameter_without_meaning_is_refused(cohort, method, given):
+    with pytest.raises(InputError, match=f"{next(iter(given))} of .* must be"):
+        predictors.create(method, **given).fit(cohort)
