@@ -1,14 +1,19 @@
 """Optional imports that name the extra, and whole-or-nothing writing."""
 
+import glob
 import importlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
 from hescribe.errors import DataAccessError, MissingDependencyError
+
+STALE_S = 24 * 3600  # no single file takes longer to write
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
@@ -24,6 +29,24 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         message = f"{purpose} needs {module}; install it with: pip install 'hescribe[{extra}]'"
         raise MissingDependencyError(message) from error
+
+
+def remove_stale(folder: Path, name: str = "*") -> None:
+    """Remove what killed runs left half-written in a folder, once nobody has touched it for a day.
+
+    The age is what tells it from the work of another run on the same folder.
+
+    Parameters
+    ----------
+    folder
+        One of our own, unless ``name`` is given.
+    name
+        Of the file or folder that was to be written; all by default.
+    """
+    for path in folder.glob(f".{name}.*.tmp*"):
+        with suppress(OSError):  # another run may have been faster
+            if time.time() - path.stat().st_mtime > STALE_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -60,3 +83,36 @@ def write_whole(path: Path) -> Iterator[Path]:
     finally:
         if tmp is not None:
             tmp.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place only if the block succeeds.
+
+    Raises
+    ------
+    DataAccessError
+        If the disk is full or the folder cannot be written; nothing is left behind, and what was
+        at ``path`` stays.
+    """
+    path, tmp = path.resolve(), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent, glob.escape(path.name))
+        tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        yield tmp
+        tmp.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old.tmp", dir=path.parent))
+            path.replace(old)
+            tmp.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            tmp.replace(path)
+    except DataAccessError:
+        raise
+    except OSError as error:
+        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if tmp is not None:
+            shutil.rmtree(tmp, ignore_errors=True)

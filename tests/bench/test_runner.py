@@ -61,12 +61,12 @@ def test_a_run_that_breaks_resumes_to_identical_rows(task, tmp_path, monkeypatch
 
 def test_what_runs_beside_a_cell_does_not_change_its_rows(task, tmp_path, monkeypatch):
     """Networks draw random numbers from one stream of the process."""
-    small = predictors.create("mlp", encoder="color", epochs=20, batch_size=16)
+    small = predictors.create("mlp", encoder="color", epochs=5)
     monkeypatch.setattr(runner, "create_model", lambda _: small.with_params())
     rows = []
     for n_workers in ("1", "4"):
         monkeypatch.setenv("HESCRIBE_WORKERS", n_workers)
-        run_study(task, ("mlp",), tmp_path / n_workers, seeds=(0, 1, 2))
+        run_study(task, ("mlp",), tmp_path / n_workers, seeds=(0, 1))
         rows.append(without_measurements(Results(tmp_path / n_workers).rows))
     assert rows[0].equals(rows[1])
 

@@ -1,8 +1,6 @@
 """A fitted model on disk: ``model.json`` for people and programs, ``weights.safetensors`` for arrays."""
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hescribe import __version__
+from hescribe._support import write_whole_folder
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
 
@@ -101,20 +100,12 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     check_target(path, overwrite=overwrite)
     arrays, plain = split_fitted(model.predictor.get_fitted())  # type: ignore[attr-defined]
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with write_whole_folder(path) as tmp:
+        (tmp / "model.json").write_text(json.dumps(content, indent=1))
         try:
             save_file(arrays, tmp / "weights.safetensors")
-            (tmp / "model.json").write_text(json.dumps(content, indent=1))
-            if path.exists():
-                shutil.rmtree(path)
-            tmp.chmod(0o755)
-            tmp.rename(path)
-        finally:
-            shutil.rmtree(tmp, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        raise DataAccessError(f"{path} cannot be written: {error}") from error
+        except SafetensorError as error:  # an OSError in other clothes
+            raise DataAccessError(f"{path} cannot be written: {error}") from error
 
 
 def read_model(path: Path) -> FittedModel:

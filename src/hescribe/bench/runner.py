@@ -15,9 +15,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hescribe import __version__, keys, settings
-from hescribe._support import write_whole
+from hescribe._support import remove_stale, write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
+from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import Fold, PredictionTask
 from hescribe.data.section import Section
 from hescribe.errors import InputError
@@ -130,7 +131,9 @@ class RunSummary:
     n_cached: int
 
 
-def run_study(task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,)) -> RunSummary:
+def run_study(
+    task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,), study: Study | None = None
+) -> RunSummary:
     """Run every missing cell of a study into the store at ``out``.
 
     ``run.json`` says which cells belong to the run, so that a report never mixes in older ones.
@@ -140,11 +143,18 @@ def run_study(task: PredictionTask, models: Sequence[str], out: Path, *, seeds: 
     task, models, seeds
         The study: see ``plan_cells``.
     out
-        Folder of the store; a run that was killed goes on where it stopped.
+        Folder of the store; a run that was killed goes on where it stopped. Nothing is written
+        to it before every cell is planned.
+    study
+        Written to ``study.toml`` beside the rows.
     """
     store, ledger = Store(out), Ledger(out)
     cells = plan_cells(task, models, seeds)
+    if study is not None:
+        write_study(study, out / "study.toml")
     _write_plan(out, task, cells)
+    for folder in ("cells", "predictions"):
+        remove_stale(out / folder)
     missing = [c for c in cells if not store.has(c.key)]
     for cell in missing:
         if not is_control(cell.model):

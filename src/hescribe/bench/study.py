@@ -50,7 +50,8 @@ def read_study(path: Path | None, **options: Any) -> Study:
     Raises
     ------
     InputError
-        If a key is unknown (with a suggestion), of the wrong type, or cohort or out is missing.
+        If a key is unknown (with a suggestion), of the wrong type, a list is empty or names
+        something twice, or cohort or out is missing.
     """
     try:
         content = tomllib.loads(path.read_text()) if path else {}
@@ -73,8 +74,21 @@ def read_study(path: Path | None, **options: Any) -> Study:
             raise InputError(f"the study names no {key}; give --{key} or set it in the study file")
     for key in ("models", "seeds"):
         if key in values:
-            values[key] = tuple(values[key])
+            values[key] = _checked_list(key, tuple(values[key]))
     return Study(**values)
+
+
+def _checked_list(key: str, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the models or seeds of a study: at least one, none twice, names or numbers from 0 on."""
+    for item in items:
+        right = type(item) is str if key == "models" else type(item) is int and item >= 0
+        if not right:
+            raise InputError(f"study key {key} holds {item!r}, which is no {'name' if key == 'models' else 'seed'}")
+    if not items:
+        raise InputError(f"study key {key} is empty; leave it out for the default")
+    if twice := sorted({i for i in items if items.count(i) > 1}):
+        raise InputError(f"study key {key} names {twice[0]!r} twice")
+    return items
 
 
 def write_study(study: Study, path: Path) -> None:

@@ -33,7 +33,7 @@ def run(
     from hescribe.bench.results import Results  # noqa: PLC0415
     from hescribe.bench.runner import run_study  # noqa: PLC0415
     from hescribe.bench.scores import as_json  # noqa: PLC0415
-    from hescribe.bench.study import parse_list, read_study, write_study  # noqa: PLC0415
+    from hescribe.bench.study import parse_list, read_study  # noqa: PLC0415
     from hescribe.bench.task import PredictionTask  # noqa: PLC0415
 
     resolved = read_study(
@@ -47,8 +47,7 @@ def run(
     if card.optimistic:
         OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
     path = Path(resolved.out)
-    write_study(resolved, path / "study.toml")
-    summary = run_study(task, resolved.models, path, seeds=resolved.seeds)
+    summary = run_study(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
     results = Results(path)
     OUTPUT.result(
         {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}

@@ -1,11 +1,15 @@
 """``hescribe demo``: the main job on a synthetic cohort with known truth, offline."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hescribe.cli.output import OUTPUT, command
+
+if TYPE_CHECKING:
+    from hescribe.data.cohort import Cohort
+    from hescribe.data.section import Section
 
 SEED = 0
 
@@ -18,18 +22,14 @@ def add_to(app: typer.Typer) -> None:
 @command
 def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo")) -> None:
     """Run the main job on a synthetic cohort: benchmark, report, fit, predict an unseen section."""
-    from hescribe.bench.fitting import fit_model, predict_table  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.ladder import LADDER, create_model  # noqa: PLC0415
-    from hescribe.bench.model_folder import write_model  # noqa: PLC0415
-    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.results import Results  # noqa: PLC0415
     from hescribe.bench.runner import run_study  # noqa: PLC0415
-    from hescribe.bench.study import Study, write_study  # noqa: PLC0415
+    from hescribe.bench.study import Study  # noqa: PLC0415
     from hescribe.bench.task import PredictionTask  # noqa: PLC0415
     from hescribe.cli.bench import show_scores  # noqa: PLC0415
     from hescribe.data.folder import read_cohort, write_cohort  # noqa: PLC0415
     from hescribe.data.toy import toy_cohort  # noqa: PLC0415
-    from hescribe.report.maps import write_map  # noqa: PLC0415
     from hescribe.report.page import write_report  # noqa: PLC0415
 
     cohort_path = out / "cohort"
@@ -41,19 +41,14 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     cohort = read_cohort(cohort_path)
 
     OUTPUT.say("2 of 4  scoring the ladder on held-out donors")
-    protocol = read_protocol("donor-v1")
     results_path = out / "results"
-    write_study(Study(cohort=str(cohort_path), out=str(results_path)), results_path / "study.toml")
-    run_study(PredictionTask(cohort, protocol), LADDER, results_path)
+    study = Study(cohort=str(cohort_path), out=str(results_path))
+    run_study(PredictionTask(cohort, read_protocol(study.protocol)), study.models, results_path, study=study)
     results = Results(results_path)
     show_scores(results)
 
     OUTPUT.say("3 of 4  fitting a model and predicting the donor that was kept aside")
-    model = fit_model(create_model("color_ridge"), cohort, protocol)
-    write_model(out / "model", model, overwrite=True)
-    table = predict_table(model, unseen)
-    picture = out / "prediction" / f"{unseen.id}.png"
-    write_map(picture, unseen, table)
+    score, picture = _predict_unseen(cohort, unseen, out)
 
     OUTPUT.say("4 of 4  writing the report")
     page = write_report(results)
@@ -63,7 +58,22 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
             "report": str(page),
             "map": str(picture),
             "model": str(out / "model"),
-            "score": model.info.score,
+            "score": score,
         },
         f"\nreport  {page}\nmap     {picture}\nmodel   {out / 'model'}",
     )
+
+
+def _predict_unseen(cohort: "Cohort", unseen: "Section", out: Path) -> tuple[float | None, Path]:
+    """Fit a model, write it and the map of a section it has never seen; return its score and the map."""
+    from hescribe.bench.fitting import fit_model, predict_table  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.ladder import create_model  # noqa: PLC0415
+    from hescribe.bench.model_folder import write_model  # noqa: PLC0415
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.report.maps import write_map  # noqa: PLC0415
+
+    model = fit_model(create_model("color_ridge"), cohort, read_protocol("donor-v1"))
+    write_model(out / "model", model, overwrite=True)
+    picture = out / "prediction" / f"{unseen.id}.png"
+    write_map(picture, unseen, predict_table(model, unseen))
+    return model.info.score, picture

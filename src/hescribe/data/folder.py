@@ -2,10 +2,7 @@
 
 import hashlib
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +14,7 @@ from pydantic import field_validator
 from scipy import sparse
 
 from hescribe import keys
+from hescribe._support import write_whole_folder
 from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.image import ArrayImage, ImageSource
@@ -151,7 +149,7 @@ def write_cohort(cohort: Cohort, path: Path, *, copy_images: bool = False, overw
             _is_file_name(section.id)
         except ValueError as error:
             raise InputError(f"section name {section.id!r} {error}") from error
-    with _whole_folder(path) as tmp:
+    with write_whole_folder(path) as tmp:
         (tmp / SECTIONS).mkdir()
         records = []
         for section in track(cohort, "writing sections"):
@@ -261,31 +259,6 @@ def data_hash(section: Section) -> str:
 def hash_panel(genes: tuple[str, ...]) -> str:
     """Return a sha256 of the gene names in their order."""
     return hashlib.sha256("\n".join(genes).encode()).hexdigest()
-
-
-@contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place only if the block succeeds."""
-    path, tmp = path.resolve(), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        yield tmp
-        tmp.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.replace(old)
-            tmp.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            tmp.replace(path)
-    except DataAccessError:
-        raise
-    except OSError as error:
-        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if tmp is not None:
-            shutil.rmtree(tmp, ignore_errors=True)
 
 
 def _write_table(table: AnnData, path: Path) -> None:
