@@ -82,3 +82,10 @@ def test_the_benchmark_page_describes_every_rung_and_control():
     text = (ROOT / "docs/benchmark.md").read_text()
     for name in (*RUNGS, *CONTROLS):
         assert f"`{name}`" in text, name
+
+
+def test_the_quickstart_describes_the_demo_as_it_is():
+    """The demo says how many donors it makes; the page repeats it, and its pictures and numbers come from there."""
+    number = re.search(r"synthetic cohort: (\d+) donors", (ROOT / "src/hescribe/cli/demo.py").read_text())[1]
+    words = {"5": "Five", "6": "Six", "7": "Seven", "8": "Eight"}
+    assert f"{words[number]} synthetic donors" in (ROOT / "docs/quickstart.md").read_text(), "run the demo and update"
