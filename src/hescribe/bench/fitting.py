@@ -17,7 +17,7 @@ from hescribe.bench.task import PredictionTask, on_panel
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.base import encoders
+from hescribe.encode.base import create_encoder
 from hescribe.predict.base import Predictor
 from hescribe.progress import track
 
@@ -87,7 +87,7 @@ def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
 
 def _encoder_card(encoder: object) -> dict[str, object] | None:
     """Return the card as JSON gives it back, so that a model read from disk equals the one written."""
-    return json.loads(json.dumps(asdict(encoders.create(encoder).card))) if isinstance(encoder, str) else None
+    return json.loads(json.dumps(asdict(create_encoder(encoder).card))) if isinstance(encoder, str) else None
 
 
 def _cross_validate(

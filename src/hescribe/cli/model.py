@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def embed(
     source: Annotated[Path, typer.Argument(help="Cohort folder, or an image.")],
     *,
-    encoder: Annotated[str, typer.Option(help="Image encoder; see hescribe list encoders.")] = "efficientnet_lite0",
+    encoder: Annotated[str, typer.Option(help="Image encoder, see hescribe list encoders; name:model for the generic ones.")] = "efficientnet_lite0",
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
     pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
     out: Annotated[
@@ -54,7 +54,7 @@ def embed(
         done.append({"section": section.id, "n_spots": len(x), "n_dims": x.shape[1]})
         if out is not None:
             blind = section.blind().table
-            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), f"X_{encoder}": x})
+            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), f"X_{encoder.replace(':', '_')}": x})
             with write_whole(out / f"{section.id}.h5ad") as tmp:
                 table.write_h5ad(tmp)
     OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
@@ -90,11 +90,8 @@ def fit(
         counts[gene["trust"]] = counts.get(gene["trust"], 0) + 1
     data = {"out": str(out), "score": model.info.score, "n_genes": len(model.info.genes), "trust": counts}
     said = ", ".join(f"{n} {trust}" for trust, n in counts.items())
-    score = (
-        "not scored: one donor only"
-        if model.info.score is None
-        else f"Pearson {model.info.score:.3f} on held-out donors"
-    )
+    unscored = "not scored: one donor only" if len(model.info.donors) < 2 else "no gene has a defined score"
+    score = unscored if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
     OUTPUT.result(data, f"{out}: {score}; genes: {said}")
 
 
@@ -123,6 +120,8 @@ def predict(
             table.write_h5ad(tmp)
         write_map(out / f"{section.id}.png", section, table)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
+    if not done:
+        raise InputError(f"no section of {source} has an image; prediction needs one")
     if left_out:
         OUTPUT.say(f"{len(left_out)} sections have no image and are left out: {', '.join(left_out)}")
     OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out})
@@ -131,15 +130,16 @@ def predict(
 
 def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section]":
     """Return the sections of a cohort folder, one section of it, or the grid on an image."""
-    from hescribe.data.folder import read_cohort  # noqa: PLC0415 - the command line starts fast
+    from hescribe.data.folder import find_section, read_cohort  # noqa: PLC0415 - the command line starts fast
     from hescribe.data.slide import open_image  # noqa: PLC0415
     from hescribe.prep.tissue import grid_section  # noqa: PLC0415
 
+    if mpp is not None and (source.is_dir() or source.suffix == ".h5ad"):
+        raise InputError("--mpp is for a bare image; the sections of a cohort have the scale of their import")
     if source.is_dir():
         return list(read_cohort(source))
     if source.suffix == ".h5ad":
-        cohort = read_cohort(source.parent.parent)
-        return [s for s in cohort if s.id == source.stem]
+        return [find_section(source)]
     return [grid_section(open_image(source, mpp), source.stem, pitch_um)]
 
 

@@ -46,6 +46,25 @@ class ImageEncoder(Protocol):
 encoders: Registry[ImageEncoder] = Registry("encoder", "hescribe.encode", besides=("features", "accelerate"))
 
 
+def create_encoder(name: str) -> ImageEncoder:
+    """Return an encoder by its registered name, or by ``name:model`` for the generic ones.
+
+    Raises
+    ------
+    UnknownNameError
+        If no encoder has that name.
+    InputError
+        If the encoder holds one model only.
+
+    Examples
+    --------
+    >>> create_encoder("hub_model:uni").card.n_dims
+    1024
+    """
+    kind, colon, model = name.partition(":")
+    return encoders.create(kind, model=model) if colon else encoders.create(kind)
+
+
 def check_patches(patches: np.ndarray, card: EncoderCard) -> np.ndarray:
     """Return the patches if they are what the encoder reads.
 

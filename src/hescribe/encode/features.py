@@ -18,7 +18,7 @@ from hescribe import settings
 from hescribe._support import write_whole
 from hescribe.data.section import Section
 from hescribe.encode import accelerate
-from hescribe.encode.base import ImageEncoder, encoders
+from hescribe.encode.base import ImageEncoder, create_encoder
 from hescribe.errors import InputError
 from hescribe.prep.patches import CHUNK, iter_patches
 from hescribe.progress import track
@@ -92,7 +92,7 @@ def embed_section(
     if section.image is None:
         raise InputError(f"section {section.id} has no image to embed; leave it out or import it with one")
     if isinstance(encoder, str):
-        encoder = encoders.create(encoder)
+        encoder = create_encoder(encoder)
     folder = settings.cache_dir() / "features" if cache is None else Path(cache)
     sides = encoder.card.fov_um if fov_um is None else fov_um
     if not sides:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.base import encoders
+from hescribe.encode.base import create_encoder
 from hescribe.encode.features import embed_section
 from hescribe.errors import InputError
 from hescribe.prep.graph import rings
@@ -58,7 +58,7 @@ class SpotInputs:
 
     def view_um(self, train: Cohort) -> float:
         """Return the width of the image that a prediction sees, in um."""
-        fov = self.fov_um or encoders.create(self.encoder).card.fov_um
+        fov = self.fov_um or create_encoder(self.encoder).card.fov_um
         pitch = max((s.card.pitch_um or 0.0) for s in train)
         return max(fov) + 2 * self.n_rings * pitch
 
