@@ -217,10 +217,10 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
 
 
 def _encoder_card(model: Any) -> dict[str, object] | None:
-    from hescribe.encode.base import encoders  # noqa: PLC0415 - needed for image models only
+    from hescribe.encode.base import create_encoder  # noqa: PLC0415 - needed for image models only
 
     name = getattr(model, "encoder", None)
-    return asdict(encoders.create(name).card) if isinstance(name, str) else None
+    return asdict(create_encoder(name).card) if isinstance(name, str) else None
 
 
 def _has_seed(model: Any) -> bool:
