@@ -32,7 +32,8 @@ def prepare(folder, n_spots):
             del table.layers[layer]
         table.write_h5ad(source / f"{section.id}.h5ad")
         Image.fromarray(section.image.pixels).save(source / f"{section.id}.png", compress_level=1)
-        lines.append(f'[[section]]\nid = "{section.id}"\nimage = "{section.id}.png"\ndonor = "{section.donor}"\nmpp = 2.0\n')
+        facts = f'id = "{section.id}"\nimage = "{section.id}.png"\ndonor = "{section.donor}"\nmpp = 2.0\n'
+        lines.append(f"[[section]]\n{facts}")
     (source / "manifest.toml").write_text("\n".join(lines))
 
 
