@@ -12,8 +12,10 @@ from hescribe.bench.ladder import LADDER, create_model, is_control
 from hescribe.bench.protocols import list_protocols, read_protocol
 from hescribe.bench.results import Results
 from hescribe.bench.runner import plan_cells, run_cell, run_study
+from hescribe.bench.scores import as_json
 from hescribe.bench.store import MEASUREMENTS, Ledger, Store
 from hescribe.bench.task import GENE_RULES, PredictionTask
+from hescribe.data.image import ArrayImage
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError, UnknownNameError
 from hescribe.metrics.base import all_metrics
 from hescribe.predict.base import Prediction, predictors
@@ -71,7 +73,7 @@ def test_what_runs_beside_a_cell_does_not_change_its_rows(task, tmp_path, monkey
     assert rows[0].equals(rows[1])
 
 
-@pytest.mark.parametrize("change", ["counts", "image", "parameter", "protocol", "code"])
+@pytest.mark.parametrize("change", ["counts", "image", "pitch", "parameter", "protocol", "code"])
 def test_a_changed_input_parameter_or_method_runs_its_cells_again(task, raw_cohort, tmp_path, monkeypatch, change):
     before = {c.key for c in plan_cells(task, ["color_ridge"])}
     if change == "counts":
@@ -87,6 +89,8 @@ def test_a_changed_input_parameter_or_method_runs_its_cells_again(task, raw_coho
     elif change == "image":
         other = raw_cohort.map(lambda s: replace(s, image=replace(s.image, fingerprint="other")))
         task = PredictionTask(other, task.protocol)
+    elif change == "pitch":
+        task = PredictionTask(raw_cohort.map(lambda s: replace(s, card=replace(s.card, pitch_um=150.0))), task.protocol)
     elif change == "protocol":
         task = PredictionTask(raw_cohort, replace(task.protocol, revision="2"))
     elif change == "code":
@@ -205,6 +209,36 @@ def test_a_ledger_counts_by_task_and_protocol(tmp_path):
     ledger.add("t1", "p", "m", "{}")
     ledger.add("t2", "p", "m", "{}")
     assert (ledger.looks("t1", "p"), ledger.looks("t2", "p"), ledger.looks("t1", "q")) == (1, 1, 0)
+
+
+def test_a_line_torn_by_a_full_disk_costs_no_other_look(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add("t", "p", "m1", "{}")
+    with (tmp_path / "ledger.jsonl").open("a") as file:
+        file.write('["t", "p", "m')
+    ledger.add("t", "p", "m2", "{}")
+    assert ledger.looks("t", "p") == 2
+
+
+def test_damaged_predictions_name_their_file(task, tmp_path):
+    run_study(task, ("color_ridge",), tmp_path)
+    file = next((tmp_path / "predictions").iterdir())
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(FormatError, match=f"{file.name} is damaged; delete it and its cell"):
+        Results(tmp_path).predictions("color_ridge")
+
+
+def test_a_null_without_any_defined_score_has_no_spread(raw_cohort, tmp_path):
+    """Blank images: every colour feature is constant, and so is what the shuffled pairs predict."""
+
+    def blank(section):
+        pixels = np.full_like(section.image.pixels, 200)
+        return replace(section, image=ArrayImage(pixels, section.image.mpp, f"blank-{section.id}"))
+
+    task = PredictionTask(raw_cohort.map(blank), read_protocol("donor-v1"))
+    run_study(task, ("color_ridge", "shuffled_pairs", "domain_oracle"), tmp_path)
+    text = json.dumps(as_json(Results(tmp_path).scores), allow_nan=False)
+    assert '"chance_sd": null' in text
 
 
 def test_a_damaged_cell_names_its_file(task, tmp_path):

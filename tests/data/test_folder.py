@@ -12,7 +12,7 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
 from hescribe.data.cohort import Cohort
-from hescribe.data.folder import data_hash, read_cohort, write_cohort
+from hescribe.data.folder import data_hash, find_section, read_cohort, write_cohort
 from hescribe.data.image import ArrayImage
 from hescribe.data.plain import PlainImage
 from hescribe.data.section import Section
@@ -236,3 +236,11 @@ def test_an_image_path_may_not_climb_out_of_the_folder(folder):
     edit(folder, 'path = "images/s1.png"', 'path = "../other/images/s1.png"')
     with pytest.raises(SchemaError, match=r"section\[0\]\.image\.path: leaves the cohort's folder"):
         read_cohort(folder)
+
+
+def test_a_section_is_found_by_its_file(folder, tmp_path):
+    assert find_section(folder / "sections/s1.h5ad").id == "s1"
+    with pytest.raises(InputError, match=r"cohort\.toml names no section 's2'"):
+        find_section(folder / "sections/s2.h5ad")
+    with pytest.raises(InputError, match="is no section of a cohort; bring it in with hescribe data import"):
+        find_section(tmp_path / "lone.h5ad")

@@ -85,7 +85,7 @@ def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float
     return Score(
         task=key[0], protocol=key[1], model=key[2], metric=key[3], value=_number(mean.value), low=mean.low,
         high=mean.high, n_donors=len(mean.by_donor), n_defined=int(first_seed["n_defined"].sum()),
-        n_undefined=int(first_seed["n_undefined"].sum()), chance=_number(chance), chance_sd=chance_sd,
+        n_undefined=int(first_seed["n_undefined"].sum()), chance=_number(chance), chance_sd=_number(chance_sd),
         ceiling=_number(ceiling.value), by_donor=mean.by_donor, control=str(rows["control"].iloc[0]),
         seconds=float(rows.groupby(["fold", "seed"])["seconds"].first().sum()),
     )  # fmt: skip
@@ -100,5 +100,5 @@ def _null(rows: pd.DataFrame) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -17,11 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hescribe._support import write_whole
-from hescribe.errors import FormatError
+from hescribe.errors import DataAccessError, FormatError
 
 SCHEMA_VERSION = 1
 MEASUREMENTS = ("seconds", "peak_mb", "device")  # may differ between two runs of the same cell
-DECIDES = ("units.py", "params.py", "keys.py", "data", "metrics", "prep", "train", "encode", "predict", "bench")
+DECIDES = (
+    "units.py",
+    "params.py",
+    "keys.py",
+    "cards.py",
+    "data",
+    "metrics",
+    "prep",
+    "train",
+    "encode",
+    "predict",
+    "bench",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +148,11 @@ class Store:
         """Return predicted expression by section id, shape ``(n_spots, n_genes)``; empty if none was kept."""
         if not self._predictions(key).exists():
             return {}
-        with np.load(self._predictions(key), allow_pickle=False) as file:
-            return dict(file)
+        try:
+            with self._predictions(key).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise FormatError(f"{self._predictions(key)} is damaged; delete it and its cell, and run again") from error
 
     def _cell(self, key: str) -> Path:
         return self.path / "cells" / f"{key}.parquet"
@@ -185,12 +201,15 @@ class Ledger:
         """Count a look. A look already counted adds nothing."""
         line = json.dumps([task, protocol, model, params])
         if line not in self._lines():
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(handle, f"{line}\n".encode())  # one write, so that a kill leaves whole lines
-            finally:
-                os.close(handle)
+                self.path.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                try:  # one write, so that a kill leaves whole lines; a full disk may tear one, which is then skipped
+                    os.write(handle, f"\n{line}\n".encode())
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                raise DataAccessError(f"{self._file} cannot be written: {error.strerror or error}") from error
 
     def looks(self, task: str, protocol: str) -> int:
         """Return the number of variants scored on a task."""
@@ -201,4 +220,5 @@ class Ledger:
         return self.path / "ledger.jsonl"
 
     def _lines(self) -> set[str]:
-        return set(self._file.read_text().splitlines()) if self._file.exists() else set()
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        return {line for line in lines if line.startswith("[") and line.endswith("]")}

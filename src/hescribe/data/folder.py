@@ -238,9 +238,27 @@ def read_section(record: SectionRecord, path: Path) -> Section:
     return Section(record.id, record.donor, table, _open_image(record, path), card)
 
 
+def find_section(file: Path) -> Section:
+    """Read the section of a cohort that is kept in ``<cohort>/sections/<id>.h5ad``.
+
+    Raises
+    ------
+    InputError
+        If the file is not a section of a cohort; else as ``read_cohort`` does.
+    """
+    path = file.resolve().parent.parent
+    if file.resolve().parent.name != SECTIONS or not (path / INDEX).is_file():
+        raise InputError(f"{file} is no section of a cohort; bring it in with hescribe data import --reader h5ad")
+    record = next((r for r in read_index(path).section if r.id == file.stem), None)
+    if record is None:
+        raise InputError(f"{path / INDEX} names no section {file.stem!r}")
+    return read_section(record, path)
+
+
 def data_hash(section: Section) -> str:
-    """Return a sha256 that changes whenever the section's data does: counts, names, places or image."""
+    """Return a sha256 that changes whenever the section's data does: counts, names, places, array or image."""
     table, digest = section.table, hashlib.sha256()
+    digest.update(f"{section.card.technology} {section.card.pitch_um}".encode())
     for names in (table.var_names, table.obs_names):
         digest.update("\0".join(names).encode())
     counts = sparse.csr_matrix(table.layers[keys.COUNTS])
