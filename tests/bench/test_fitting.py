@@ -81,6 +81,10 @@ def test_an_existing_target_is_kept(model, tmp_path):
         write_model(tmp_path / "other", model, overwrite=True)
 
 
+def test_a_method_without_a_defined_score_says_so(raw_cohort):
+    assert fit_model(create_model("mean"), raw_cohort, read_protocol("donor-v1")).info.score is None
+
+
 def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
@@ -107,6 +111,13 @@ def edit(path, change):
         (lambda p: edit(p / "model.json", lambda c: c.pop("donors")), r"missing or unknown entries \(donors\)"),
         (lambda p: edit(p / "model.json", lambda c: c["genes"].reverse()), "name different genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(method="../ridge")), "there is no predictor"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(method=5)), r"model.json describes no model.*method"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(genes=5)), "model.json describes no model.*genes"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(params=[1])), "model.json describes no model.*params"),
+        (lambda p: edit(p / "model.json", lambda c: c["params"].update(alpha="x")), "alpha of RidgePredictor must be"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(fitted=[1])), r"unknown entries \(fitted\)"),
+        (lambda p: edit(p / "model.json", lambda c: c["fitted"].update(predict="x")), "'predict' is no name"),
+        (lambda p: edit(p / "model.json", lambda c: c["fitted"].update(__class__="x")), "'__class__' is no name"),
     ],
 )
 def test_a_damaged_model_is_refused(model, tmp_path, damage, message):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -130,15 +131,17 @@ def read_model(path: Path) -> FittedModel:
         raise FormatError(f"{path}/model.json is not of format version {SCHEMA_VERSION}; fit the model again")
     fitted = content.pop("fitted", None)
     known = {f.name for f in fields(ModelInfo)}
-    if fitted is None or known != content.keys():
+    if not isinstance(fitted, dict) or known != content.keys():
         wrong = ", ".join(sorted(known ^ content.keys()) or ["fitted"])
         raise FormatError(f"{path}/model.json has missing or unknown entries ({wrong}); fit the model again")
-    for key in ("genes", "donors", "organs"):
-        content[key] = tuple(content[key])
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in content["params"].items()}
-    predictor = predictors.create(content["method"], **params)
-    predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
-    info = ModelInfo(**content)
+    try:
+        info = TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True)
+        params = {k: tuple(v) if isinstance(v, list) else v for k, v in info.params.items()}
+        predictor = predictors.create(info.method, **params)
+        predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
+    except (ValidationError, InputError) as error:
+        reason = "; ".join(str(error).splitlines()[:3])
+        raise FormatError(f"{path}/model.json describes no model of this version: {reason}") from error
     if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
     return FittedModel(predictor, info)
@@ -163,7 +166,16 @@ def split_fitted(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def join_fitted(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted state that ``split_fitted`` took apart."""
+    """Return the fitted state that ``split_fitted`` took apart.
+
+    Raises
+    ------
+    InputError
+        If a name is not one that ``fit`` gives: a file must not replace a method or a parameter.
+    """
+    for name in (*plain, *(a.partition("/")[0] for a in arrays)):
+        if name.startswith("_") or not name.endswith("_"):
+            raise InputError(f"{name!r} is no name of a fitted attribute")
     fitted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
     for name, value in arrays.items():
         attribute, _, key = name.partition("/")
