@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from hescribe.errors import InputError
+
 
 def cache_dir() -> Path:
     """Return the folder of cached features and downloads.
@@ -20,7 +22,15 @@ def is_offline() -> bool:
 
 
 def n_workers() -> int:
-    """Return the number of processor cores this process may use; ``HESCRIBE_WORKERS`` overrides it."""
+    """Return the number of processor cores this process may use; ``HESCRIBE_WORKERS`` overrides it.
+
+    Raises
+    ------
+    InputError
+        If ``HESCRIBE_WORKERS`` is no number.
+    """
     if given := os.environ.get("HESCRIBE_WORKERS"):
+        if not given.isdecimal():
+            raise InputError(f"HESCRIBE_WORKERS must be a number of cores, got {given!r}")
         return max(1, int(given))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

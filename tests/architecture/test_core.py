@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from hescribe import progress
+from hescribe import progress, settings
 from hescribe._support import import_extra, write_whole
 from hescribe.data.cohort import Cohort
 from hescribe.errors import (
@@ -188,3 +188,9 @@ def test_progress_reaches_whoever_listens_and_ends_also_on_a_break():
             break
     assert recorder.events[:4] == [("work", 2), 1, 1, "stop"]
     assert recorder.events[-1] == "stop"
+
+
+def test_a_number_of_workers_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("HESCRIBE_WORKERS", "many")
+    with pytest.raises(InputError, match="HESCRIBE_WORKERS must be a number of cores, got 'many'"):
+        settings.n_workers()

@@ -43,3 +43,9 @@ def test_grid_covers_the_tissue_at_its_pitch():
 def test_an_empty_slide_is_refused():
     with pytest.raises(InputError, match="no tissue found"):
         grid_section(slide(lambda p: None), "blank", 100.0)
+
+
+@pytest.mark.parametrize("pitch_um", [0.0, -3.0, float("nan"), float("inf"), 0.01])
+def test_an_impossible_pitch_is_refused(pitch_um):
+    with pytest.raises(InputError, match="distance between spots must be at least 1 um"):
+        grid_section(slide(eosin), "slide", pitch_um)

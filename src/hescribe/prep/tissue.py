@@ -13,6 +13,7 @@ from hescribe.errors import InputError
 from hescribe.units import to_px
 
 MASK_MPP = 8.0  # um per pixel of the mask: a nucleus is one pixel
+MIN_PITCH_UM = 1.0  # finer spots would lie within one cell, and a slide hold 10^9 of them
 MIN_CONTRAST = 0.06  # optical density between tissue and glass; below it there is no tissue
 
 
@@ -50,8 +51,10 @@ def grid_section(image: ImageSource, section_id: str, pitch_um: float, *, min_ti
     Raises
     ------
     InputError
-        If no square of the grid holds enough tissue.
+        If ``pitch_um`` is no distance, or no square of the grid holds enough tissue.
     """
+    if not (np.isfinite(pitch_um) and pitch_um >= MIN_PITCH_UM):
+        raise InputError(f"the distance between spots must be at least {MIN_PITCH_UM:g} um, got {pitch_um:g}")
     mask = tissue_mask(image)
     width_um, height_um = image.size_um
     n_cols, n_rows = int(width_um // pitch_um), int(height_um // pitch_um)
