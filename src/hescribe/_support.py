@@ -109,8 +109,8 @@ def write_whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         else:
             tmp.replace(path)
-    except DataAccessError:
-        raise
+    except DataAccessError as error:  # of a file in it
+        raise type(error)(str(error).replace(str(tmp), str(path))) from error
     except OSError as error:
         raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:

@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = (folder / "cohort.toml").read_text()
-    monkeypatch.setattr(AnnData, "write_h5ad", fail)
+    monkeypatch.setattr("hescribe.data.folder.write_h5ad", fail)
     for target in (folder, folder.parent / "new"):
         with pytest.raises(DataAccessError, match="cannot be written: No space left on device"):
             write_cohort(make_cohort(), target, overwrite=True)

@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
 def embed(
     source: Annotated[Path, typer.Argument(help="Cohort folder, or an image.")],
     *,
-    encoder: Annotated[str, typer.Option(help="Image encoder, see hescribe list encoders; name:model for the generic ones.")] = "efficientnet_lite0",
+    encoder: Annotated[
+        str, typer.Option(help="Image encoder; name:model for the generic ones.")
+    ] = "efficientnet_lite0",
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
     pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
     out: Annotated[
@@ -42,7 +44,7 @@ def embed(
     """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
     from anndata import AnnData  # noqa: PLC0415 - the command line starts fast
 
-    from hescribe._support import write_whole  # noqa: PLC0415
+    from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.encode.features import embed_section  # noqa: PLC0415
 
     done = []
@@ -55,8 +57,7 @@ def embed(
         if out is not None:
             blind = section.blind().table
             table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), f"X_{encoder.replace(':', '_')}": x})
-            with write_whole(out / f"{section.id}.h5ad") as tmp:
-                table.write_h5ad(tmp)
+            write_h5ad(table, out / f"{section.id}.h5ad")
     OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
     OUTPUT.table(done)
 
@@ -104,9 +105,9 @@ def predict(
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
 ) -> None:
     """Predict expression; on a bare image, on a grid of spots over the tissue."""
-    from hescribe._support import write_whole  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.fitting import predict_table  # noqa: PLC0415
+    from hescribe.bench.fitting import predict_table  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.model_folder import read_model  # noqa: PLC0415
+    from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.report.maps import write_map  # noqa: PLC0415
 
     fitted = read_model(model)
@@ -116,8 +117,7 @@ def predict(
             left_out.append(section.id)
             continue
         table = predict_table(fitted, section)
-        with write_whole(out / f"{section.id}.h5ad") as tmp:
-            table.write_h5ad(tmp)
+        write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
     if not done:
