@@ -1,13 +1,17 @@
 """No answer can reach a model: planted leaks of every kind are stopped."""
 
+import tracemalloc
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 
 from hescribe import keys
-from hescribe.bench.ladder import DepthOracle
+from hescribe.bench import ladder
+from hescribe.bench.ladder import DepthOracle, DomainOracle
 from hescribe.bench.protocols import read_protocol
 from hescribe.bench.runner import run_cell
 from hescribe.bench.task import Fold, PredictionTask
@@ -151,3 +155,29 @@ def test_section_protocol_says_that_it_is_optimistic(raw_cohort):
     task = PredictionTask(raw_cohort, read_protocol("section-v1"))
     assert "too good" in task.card.optimistic
     assert len(list(task.folds())) == 6
+
+
+def test_the_domain_oracle_never_shows_a_spot_its_own_value(cohort):
+    section = cohort[0]
+    oracle = DomainOracle().fit(cohort)
+    before = oracle.predict(section).mean
+    table = section.table.copy()
+    table.layers[keys.LOGNORM][0] += 100
+    after = oracle.predict(section.with_table(table)).mean
+    np.testing.assert_allclose(after[0], before[0], atol=1e-9)
+    assert (after[1:] > before[1:] + 1).any()
+
+
+def test_the_domain_oracle_needs_memory_for_spots_not_for_pairs(cohort, monkeypatch):
+    """20,000 spots in 666 clusters: one number for each spot, cluster and feature would take 2.3 GB."""
+    n = 20_000
+    table = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(n)]), var=cohort[0].table.var)
+    table.layers[keys.LOGNORM] = np.zeros((n, 12), dtype=np.float32)
+    features = np.random.default_rng(0).normal(size=(n, 22))
+    monkeypatch.setattr(ladder, "embed_section", lambda *_: features)
+    monkeypatch.setattr(ladder, "kmeans2", lambda x, k, **_: (x[:k], np.arange(n) % k))
+    tracemalloc.start()
+    DomainOracle().fit(cohort).predict(cohort[0].with_table(table))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
+from scipy import sparse
+from scipy.cluster.vq import kmeans2, vq
 
 from hescribe import keys
 from hescribe.cards import MethodCard
@@ -111,11 +112,11 @@ class DomainOracle(Params):
         x = embed_section(section, "color")[kept]
         x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
         label = _clusters(x, max(1, len(x) // self.spots_per_cluster), self.seed)
-        member = label[:, None] == np.unique(label)  # (n_kept, n_clusters)
-        size = member.sum(axis=0)
+        size = np.bincount(label)
+        member = sparse.csr_matrix((np.ones(len(y)), (label, np.arange(len(y)))))  # (n_clusters, n_kept)
         mean = np.tile(y.mean(axis=0), (section.n_spots, 1))
-        others = (member.T @ y)[np.argmax(member, axis=1)] - y
-        mean[kept] = others / np.maximum(size[np.argmax(member, axis=1)] - 1, 1)[:, None]
+        others = (member @ y)[label] - y
+        mean[kept] = others / np.maximum(size[label] - 1, 1)[:, None]
         return Prediction(mean, self.genes_)
 
 
@@ -174,5 +175,4 @@ def _clusters(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     large = np.flatnonzero(size >= MIN_CLUSTER)
     if not len(large):
         return np.zeros(len(x), dtype=int)
-    distance = ((x[:, None] - centre[large]) ** 2).sum(axis=2)
-    return large[distance.argmin(axis=1)]
+    return large[vq(x, centre[large])[0]]

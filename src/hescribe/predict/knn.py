@@ -21,7 +21,7 @@ from hescribe.prep.novelty import Novelty
 from hescribe.train.inner import PredictEach, choose
 
 KS = (200, 100, 50, 20, 10, 5)  # smoothest first
-CHUNK = 2048  # query spots compared with the bank at once
+MAX_PAIRS = 2**24  # query and bank spots compared at once: 64 MB of cosines
 
 
 @dataclass(kw_only=True)
@@ -80,7 +80,8 @@ def _unit(x: np.ndarray) -> np.ndarray:
 def _neighbour_means(x: np.ndarray, bank: np.ndarray, y: np.ndarray, ks: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Yield the mean of the k nearest for each k (at most the bank), shape ``(n_spots, n_genes)``."""
     most = min(max(ks), len(bank))
-    nearest = np.concatenate([_nearest(x[i : i + CHUNK], bank, most) for i in range(0, len(x), CHUNK)])
+    chunk = max(1, MAX_PAIRS // len(bank))
+    nearest = np.concatenate([_nearest(x[i : i + chunk], bank, most) for i in range(0, len(x), chunk)])
     for k in ks:
         mean = np.zeros((len(x), y.shape[1]), dtype=np.float64)
         for column in nearest[:, :k].T:
