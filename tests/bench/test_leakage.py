@@ -157,9 +157,16 @@ def test_section_protocol_says_that_it_is_optimistic(raw_cohort):
     assert len(list(task.folds())) == 6
 
 
-def test_the_domain_oracle_never_shows_a_spot_its_own_value(cohort):
+def test_the_domain_oracle_claims_nothing_where_there_is_one_domain(cohort):
+    """The mean of the others falls as the spot's own value rises: a correlation of exactly -1."""
+    mean = DomainOracle(spots_per_cluster=40).fit(cohort).predict(cohort[0]).mean
+    assert (mean == mean[0]).all()
+
+
+def test_the_domain_oracle_never_shows_a_spot_its_own_value(cohort, monkeypatch):
+    monkeypatch.setattr(ladder, "MIN_CLUSTER", 5)
     section = cohort[0]
-    oracle = DomainOracle().fit(cohort)
+    oracle = DomainOracle(spots_per_cluster=15).fit(cohort)
     before = oracle.predict(section).mean
     table = section.table.copy()
     table.layers[keys.LOGNORM][0] += 100

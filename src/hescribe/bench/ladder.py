@@ -106,15 +106,17 @@ class DomainOracle(Params):
         return self
 
     def predict(self, section: Section) -> Prediction:
-        """Return the leave-one-out mean of each kept spot's cluster."""
+        """Return the leave-one-out mean of each kept spot's cluster; the section's mean if there is only one."""
         self.check_fitted()
         y, kept = section.layer(keys.LOGNORM).astype(np.float64), section.kept
         x = embed_section(section, "color")[kept]
         x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
         label = _clusters(x, max(1, len(x) // self.spots_per_cluster), self.seed)
+        mean = np.tile(y.mean(axis=0), (section.n_spots, 1))
+        if len(np.unique(label)) < 2:  # what is left of one mean without the spot runs exactly against the spot
+            return Prediction(mean, self.genes_)
         size = np.bincount(label)
         member = sparse.csr_matrix((np.ones(len(y)), (label, np.arange(len(y)))))  # (n_clusters, n_kept)
-        mean = np.tile(y.mean(axis=0), (section.n_spots, 1))
         others = (member @ y)[label] - y
         mean[kept] = others / np.maximum(size[label] - 1, 1)[:, None]
         return Prediction(mean, self.genes_)
