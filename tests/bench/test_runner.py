@@ -1,6 +1,7 @@
 """Cells are atomic and content-keyed: nothing is run twice, nothing stale is served."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_a_run_that_breaks_resumes_to_identical_rows(task, tmp_path, monkeypatch
     assert run_study(task, MODELS, tmp_path / "broken").n_cached == 9 - n_missing
     whole, broken = (without_measurements(Results(tmp_path / d).rows) for d in ("whole", "broken"))
     assert whole.equals(broken)
+
+
+def test_two_runs_at_once_into_one_folder_leave_the_rows_of_one(task, tmp_path):
+    run_study(task, MODELS, tmp_path / "alone")
+    with ThreadPoolExecutor(2) as pool:
+        for run in [pool.submit(run_study, task, MODELS, tmp_path / "both") for _ in range(2)]:
+            run.result()
+    alone, both = (without_measurements(Results(tmp_path / d).rows) for d in ("alone", "both"))
+    assert alone.equals(both)
+    assert Results(tmp_path / "both").looks == 2
+    assert list((tmp_path / "both").rglob(".*")) == []
 
 
 def test_what_runs_beside_a_cell_does_not_change_its_rows(task, tmp_path, monkeypatch):
