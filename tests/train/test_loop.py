@@ -1,5 +1,8 @@
 """The training loop learns, repeats itself, and stops at a loss that is not finite."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from hescribe.errors import InputError, TrainingError  # noqa: E402
 from hescribe.train.inner import choose, inner_scores  # noqa: E402
-from hescribe.train.loop import Recipe, train_network  # noqa: E402
+from hescribe.train.loop import AdamW, Recipe, train_network  # noqa: E402
 
 
 def problem():
@@ -27,6 +30,28 @@ def fit(recipe, snapshots=(1, 60)):
 def test_it_learns_a_line():
     network, _ = fit(Recipe(lr=0.05, weight_decay=0.0, batch_size=50))
     np.testing.assert_allclose(network.weight.detach().numpy()[0], [1.0, -2.0, 0.5, 0.0], atol=0.02)
+
+
+def test_adamw_steps_as_torch_does():
+    torch.manual_seed(3)
+    start = torch.randn(5, 3)
+    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    optimisers = AdamW([ours], lr=0.03, weight_decay=0.1), torch.optim.AdamW([theirs], lr=0.03, weight_decay=0.1)
+    for step in range(20):
+        for weight, optimiser in zip((ours, theirs), optimisers, strict=True):
+            weight.grad = None
+            (torch.sin(weight * (step + 1)) ** 2).sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_training_does_not_import_the_compiler():
+    code = (
+        "import sys, torch; from hescribe.train.loop import AdamW, Recipe, train_network; n = torch.nn.Linear(2, 1); "
+        "train_network(n, lambda a: n(a).square().mean(), (torch.ones(8, 2),), Recipe(), snapshots=(1,)); "
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_same_seed_repeats_and_another_does_not():

@@ -37,6 +37,40 @@ class Recipe:
     seed: int = 0
 
 
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101).
+
+    The same steps as ``torch.optim.AdamW``, whose first step imports torch's compiler: five
+    seconds, more than these trainings take.
+
+    Parameters
+    ----------
+    parameters
+        Tensors to change; those without a gradient are left alone.
+    lr, weight_decay
+        Step size, and the share of it by which weights shrink.
+    """
+
+    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the paper's
+
+    def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+        self.lr, self.weight_decay, self.n_steps = lr, weight_decay, 0
+        self.state = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change every parameter by its gradient."""
+        self.n_steps += 1
+        scale1, scale2 = 1 - self.BETA1**self.n_steps, 1 - self.BETA2**self.n_steps
+        for weight, mean, square in self.state:
+            if weight.grad is None:
+                continue
+            weight.mul_(1 - self.lr * self.weight_decay)
+            mean.lerp_(weight.grad, 1 - self.BETA1)
+            square.mul_(self.BETA2).addcmul_(weight.grad, weight.grad, value=1 - self.BETA2)
+            weight.addcdiv_(mean, (square / scale2).sqrt_().add_(self.EPS), value=-self.lr / scale1)
+
+
 _drawing = RLock()
 
 
@@ -94,7 +128,7 @@ def train_network(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
     tensors = tuple(t.to(device) for t in data)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimiser = AdamW(list(network.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
     order = torch.Generator().manual_seed(recipe.seed)
     out = []
     with seeded(recipe.seed), _one_thread():
@@ -106,7 +140,7 @@ def train_network(
                     raise TrainingError(
                         f"the loss is {value.item()} at epoch {epoch}, step {step}; lower lr ({recipe.lr})"
                     )
-                optimiser.zero_grad(set_to_none=True)
+                network.zero_grad(set_to_none=True)
                 value.backward()
                 optimiser.step()
             if epoch in snapshots:
