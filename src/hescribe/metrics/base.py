@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -106,8 +106,16 @@ def summarise(values: np.ndarray) -> MetricSummary:
     return MetricSummary(float(values[defined].mean()) if n else float("nan"), n, int(values.size - n))
 
 
-def centre(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centred columns, their sum of squares, and which do not vary beyond rounding.
+class Centred(NamedTuple):
+    """Columns less their mean, the sum of squares of each, and which do not vary beyond rounding."""
+
+    values: np.ndarray
+    power: np.ndarray
+    is_constant: np.ndarray
+
+
+def centre(values: np.ndarray) -> Centred:
+    """Return the columns less their mean.
 
     Parameters
     ----------
@@ -118,7 +126,7 @@ def centre(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     centred = values - mean
     power = np.einsum("ij,ij->j", centred, centred)
     sd = np.sqrt(power / len(values))
-    return centred, power, sd <= CONSTANT * (np.abs(mean) + sd)
+    return Centred(centred, power, sd <= CONSTANT * (np.abs(mean) + sd))
 
 
 @cache

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hescribe.errors import InputError
-from hescribe.metrics.base import CONSTANT, Metric, MetricContext, centre
+from hescribe.metrics.base import CONSTANT, Centred, Metric, MetricContext, centre
 
 
 def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -20,10 +20,14 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     >>> correlate(y, 2 * y).tolist()
     [1.0, nan]
     """
-    (a, power_a, constant_a), (b, power_b, constant_b) = centre(a), centre(b)
-    undefined = constant_a | constant_b
-    scale = np.where(undefined, 1.0, np.sqrt(power_a * power_b))
-    return np.where(undefined, np.nan, np.clip(np.einsum("ij,ij->j", a, b) / scale, -1.0, 1.0))
+    return correlate_centred(centre(a), centre(b))
+
+
+def correlate_centred(a: Centred, b: Centred) -> np.ndarray:
+    """Return what ``correlate`` does, for columns that are centred already."""
+    undefined = a.is_constant | b.is_constant
+    scale = np.where(undefined, 1.0, np.sqrt(a.power * b.power))
+    return np.where(undefined, np.nan, np.clip(np.einsum("ij,ij->j", a.values, b.values) / scale, -1.0, 1.0))
 
 
 def rank(values: np.ndarray) -> np.ndarray:

@@ -10,8 +10,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.metrics.base import centre
-from hescribe.metrics.gene import correlate
-from hescribe.metrics.stats import donor_mean
+from hescribe.metrics.gene import correlate_centred
 from hescribe.prep.split import inner_folds
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
     InputError
         If no inner fold has spots on both sides.
     """
-    by_candidate: dict[int, list[tuple[str, float]]] = {}
+    by_candidate: dict[int, dict[str, list[float]]] = {}
     for inner, outer in inner_folds(train, view_um=view_um):
         if not any(s.kept.any() for s in inner):
             continue
@@ -42,14 +41,14 @@ def inner_scores(train: Cohort, fit_path: FitPath, *, view_um: float = 0.0) -> n
         for section in outer:
             if section.kept.sum() < 2:
                 continue
-            kept, y_true = section.kept, section.layer(keys.LOGNORM).astype(np.float64)
-            varies = ~centre(y_true)[2]
+            kept, y_true = section.kept, centre(section.layer(keys.LOGNORM).astype(np.float64))
+            n_varying = max(int((~y_true.is_constant).sum()), 1)
             for i, y_pred in enumerate(predict(section)):
-                r = np.nan_to_num(correlate(y_true, y_pred[kept].astype(np.float64)))
-                by_candidate.setdefault(i, []).append((section.donor, r[varies].mean() if varies.any() else 0.0))
+                r = correlate_centred(y_true, centre(y_pred[kept].astype(np.float64)))
+                by_candidate.setdefault(i, {}).setdefault(section.donor, []).append(np.nansum(r) / n_varying)
     if not by_candidate:
         raise InputError("the train cohort is too small to choose parameters on: no inner fold has spots on both sides")
-    return np.array([donor_mean(by_candidate[i]).value for i in sorted(by_candidate)])
+    return np.array([np.mean([np.mean(v) for v in by_candidate[i].values()]) for i in sorted(by_candidate)])
 
 
 def choose(train: Cohort, candidates: Sequence[T], fit_path: FitPath, *, view_um: float = 0.0) -> T:
