@@ -112,6 +112,7 @@ def predict(
 
     fitted = read_model(model)
     done, left_out = [], []
+    seen: list[str] = []  # a donor of the same name was trained on
     for section in _sections(source, mpp, fitted.info.pitch_um):
         if section.image is None:
             left_out.append(section.id)
@@ -120,11 +121,14 @@ def predict(
         write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
+        seen += [section.id] if section.donor in fitted.info.donors else []
     if not done:
         raise InputError(f"no section of {source} has an image; prediction needs one")
     if left_out:
         OUTPUT.say(f"{len(left_out)} sections have no image and are left out: {', '.join(left_out)}")
-    OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out})
+    if seen:
+        OUTPUT.say(f"the model was trained on the donors of {', '.join(seen)}: on new tissue it does not do as well")
+    OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen})
     OUTPUT.table(done)
 
 
