@@ -56,7 +56,7 @@ def _label(line: ModelLine) -> str:
 
 def _draw_line(axes: Axes, line: ModelLine, score: Score | None, y: float) -> None:
     if score is None or score.value is None:
-        why = "undefined: the same value everywhere" if score else "not run yet"
+        why = "undefined: one value everywhere" if score else "not run yet"
         if score and line.model == "depth_oracle":
             why = "undefined: it is depth"
         axes.annotate(why, (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=GREY)
