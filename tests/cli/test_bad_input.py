@@ -189,6 +189,7 @@ def test_a_section_name_cannot_lead_out_of_the_target(cohort, tmp_path):
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(whole, tmp_path, command, written):
     """A limit on the size of files fails below Python, as a full disk does: HDF5 used to crash on it."""
+    invoke("embed", whole / "C", "--encoder", "color")  # else the feature cache is what does not fit
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)); "
     run = limit + "from hescribe.cli.app import main; main()"
     words = [str(whole / w) if (whole / w).exists() else w for w in command]
