@@ -1,6 +1,5 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
-import json
 from dataclasses import asdict
 
 import numpy as np
@@ -11,13 +10,12 @@ from hescribe import keys
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
 from hescribe.bench.protocols import Protocol
-from hescribe.bench.runner import run_cell
+from hescribe.bench.runner import encoder_card, run_cell
 from hescribe.bench.scores import score_table
 from hescribe.bench.task import PredictionTask, on_panel
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.base import create_encoder
 from hescribe.predict.base import Predictor
 from hescribe.progress import track
 
@@ -43,10 +41,9 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
     train = on_panel(train, genes)
     score, trust = _cross_validate(task, predictor, genes)
     fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
-    encoder = getattr(predictor, "encoder", None)
     info = ModelInfo(
         method=predictor.name, params=predictor.get_params(), genes=genes,  # type: ignore[attr-defined]
-        encoder=_encoder_card(encoder),
+        encoder=encoder_card(predictor),
         cohort=cohort.card.id, synthetic=cohort.card.synthetic, licence=cohort.card.licence,
         citation=cohort.card.citation, donors=train.donors, organs=tuple(sorted({s.card.organ for s in train})),
         n_sections=len(train), n_spots=int(sum(s.kept.sum() for s in train)), data_hash=task.data_hash,
@@ -83,11 +80,6 @@ def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Return the table by gene, rounded; what is undefined is None, for JSON knows no NaN."""
     rounded = trust.round(4).astype(object)
     return {str(k): v for k, v in rounded.where(rounded.notna(), None).T.to_dict().items()}
-
-
-def _encoder_card(encoder: object) -> dict[str, object] | None:
-    """Return the card as JSON gives it back, so that a model read from disk equals the one written."""
-    return json.loads(json.dumps(asdict(create_encoder(encoder).card))) if isinstance(encoder, str) else None
 
 
 def _cross_validate(

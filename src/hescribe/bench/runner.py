@@ -212,15 +212,16 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
     return cell_key(
         task=task.name, protocol={**asdict(task.protocol)}, fold=fold.name, model=name, method=model.name,
         params=model.get_params(), data=task.data_hash, code=model_code_hash(model), schema=SCHEMA_VERSION,
-        encoder=_encoder_card(model),
+        encoder=encoder_card(model),
     )  # fmt: skip
 
 
-def _encoder_card(model: Any) -> dict[str, object] | None:
+def encoder_card(model: Any) -> dict[str, object] | None:
+    """Return the card of the encoder a model reads, as JSON gives it back; None if it reads no image."""
     from hescribe.encode.base import create_encoder  # noqa: PLC0415 - needed for image models only
 
     name = getattr(model, "encoder", None)
-    return asdict(create_encoder(name).card) if isinstance(name, str) else None
+    return json.loads(json.dumps(asdict(create_encoder(name).card))) if isinstance(name, str) else None
 
 
 def _has_seed(model: Any) -> bool:

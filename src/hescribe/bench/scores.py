@@ -56,21 +56,6 @@ def score_table(rows: pd.DataFrame) -> list[Score]:
     return [_score(key, group, null.get((key[0], key[3]))) for key, group in means.groupby(order, sort=False)]
 
 
-def gene_table(rows: pd.DataFrame, model: str, metric: str = "pearson") -> pd.DataFrame:
-    """Return the score of each gene under one model: mean over donors, and by donor.
-
-    Returns
-    -------
-    Index gene; columns ``value``, ``ceiling``, ``n_donors``, ``lowest`` (worst donor).
-    """
-    part = rows[(rows["model"] == model) & (rows["metric"] == metric) & (rows["gene"] != "")]
-    donors = part.groupby(["gene", "donor"])[["value", "ceiling"]].mean()
-    genes = donors.groupby("gene")
-    table = genes.mean()
-    table["n_donors"], table["lowest"] = genes["value"].count(), genes["value"].min()
-    return table.sort_values("value", ascending=False)
-
-
 def as_json(scores: list[Score]) -> list[dict[str, object]]:
     """Return the table as ``bench run --json`` prints it."""
     return [asdict(s) for s in scores]
