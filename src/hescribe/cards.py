@@ -40,6 +40,10 @@ TECHNOLOGIES = {
         # The denser array: places of one parity on a 64 x 66 grid. Its pitch is stated by no file of the format.
         TechnologyCard(name="legacy_st_2k", title="Spatial Transcriptomics, 2k array", grid="checker"),
         TechnologyCard(name="visium", title="Visium, 55 um spots", grid="hex", pitch_um=100.0),
+        # Bins of a square grid without gaps; their side is chosen at the import.
+        TechnologyCard(name="visium_hd", title="Visium HD, bins", unit="bin", grid="square"),
+        # Transcripts pooled into squares; their side is chosen at the import.
+        TechnologyCard(name="xenium", title="Xenium, square pseudo-spots", unit="pseudo-spot", grid="square"),
         TechnologyCard(name="toy", title="synthetic", grid="square", pitch_um=200.0),
         TechnologyCard(name="slide", title="regular grid on a whole-slide image", grid="square"),
         TechnologyCard(name="other", title="other"),
