@@ -10,6 +10,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError, PanelError
 from hescribe.prep.graph import spot_graph
+from hescribe.prep.moran import morans_i
 
 
 def to_panel(section: Section, genes: tuple[str, ...]) -> Section:
@@ -51,32 +52,6 @@ def top_moran(train: Cohort, n_genes: int) -> tuple[str, ...]:
     Averaged as in ``top_variance``; a gene that is constant in a section counts as 0 there.
     """
     return _best(train, n_genes, lambda s: np.nan_to_num(morans_i(_kept(s), spot_graph(s, kept_only=True))))
-
-
-def morans_i(values: np.ndarray | sparse.csr_matrix, graph: sparse.csr_matrix) -> np.ndarray:
-    """Return Moran's I of every column, shape ``(n_genes,)``; NaN where a column is constant.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n_spots, n_genes)``.
-    graph
-        Spatial weights, shape ``(n_spots, n_spots)``.
-
-    Notes
-    -----
-    The centred products are expanded, so a sparse table is never made dense:
-    sum_ij w_ij (x_i - m)(x_j - m) = x'Wx - m x'(W1 + W'1) + m^2 sum(W).
-    """
-    x = sparse.csc_matrix(values, dtype=np.float64)
-    n, total = x.shape[0], graph.sum()
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    square = np.asarray(x.multiply(x).sum(axis=0)).ravel() - n * mean**2
-    degree = np.asarray(graph.sum(axis=0)).ravel() + np.asarray(graph.sum(axis=1)).ravel()
-    cross = np.asarray(x.multiply(graph @ x).sum(axis=0)).ravel()
-    numerator = cross - mean * (x.T @ degree) + mean**2 * total
-    constant = square <= 1e-12 * np.maximum(n * mean**2, 1e-300)
-    return np.where(constant, np.nan, n / max(total, 1e-300) * numerator / np.where(constant, 1.0, square))
 
 
 def _kept(section: Section) -> sparse.csr_matrix:
