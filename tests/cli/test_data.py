@@ -78,3 +78,27 @@ def test_a_damaged_cohort_fails_the_check(run, source, tmp_path):
     assert result.exit_code == 1
     assert "error: " in result.stdout
     assert "A1.h5ad is damaged" in result.stdout
+
+
+def test_show_names_what_a_dataset_of_the_catalogue_holds(run):
+    shown = run("show", "mirzazadeh_mouse_brain").stdout
+    assert "V11D08-304_A1" in shown
+    assert "duplicate_of" in shown
+    assert "data.mendeley.com/datasets/4w6krnywhn/1" in shown
+    assert json.loads(run("show", "her2st", "--json").stdout)["section"][0] == {
+        "id": "A1", "donor": "A", "split": None, "role": "main", "chip": None, "organ": None, "condition": None,
+        "mpp": None,
+    }  # fmt: skip
+
+
+def test_show_prefers_a_cohort_to_a_dataset_of_the_same_name(run, source, tmp_path, monkeypatch):
+    run("import", source, "--reader", "st", "--out", tmp_path / "her2st")
+    monkeypatch.chdir(tmp_path)
+    assert "B1" in run("show", "her2st").stdout
+    assert json.loads(run("show", "her2st", "--json").stdout)["n_genes"] == 3
+
+
+def test_show_suggests_a_dataset_and_names_a_folder_that_is_no_cohort(run, tmp_path):
+    assert "did you mean 'her2st'" in run("show", "her2s").stderr
+    assert "is no cohort" in run("show", tmp_path).stderr
+    assert "is no cohort" in run("show", tmp_path / "missing").stderr

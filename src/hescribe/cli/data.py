@@ -78,13 +78,21 @@ def import_(  # noqa: PLR0917 - one argument per option of the command
     )
 
 
-@app.command(epilog="Examples:  hescribe data show cohort   |   hescribe data show cohort --json")
+@app.command(epilog="Examples:  hescribe data show cohort   |   hescribe data show her2st --json")
 @command
-def show(cohort: Cohort) -> None:
-    """Show the sections of a cohort: donor, spots, image, scale and where it came from."""
-    from hescribe.data.folder import read_index  # noqa: PLC0415 - keeps --help fast
+def show(
+    what: Annotated[str, typer.Argument(metavar="COHORT|ID", help="Cohort folder, or a dataset of the catalogue.")],
+) -> None:
+    """Show a cohort (sections, spots, image, scale) or a dataset of the catalogue (sources, splits, defects)."""
+    from hescribe.cli.catalogue import show_dataset  # noqa: PLC0415 - keeps --help fast
+    from hescribe.data.catalogue import find_entry  # noqa: PLC0415 - as above
+    from hescribe.data.folder import INDEX, read_index  # noqa: PLC0415 - as above
 
-    record = read_index(cohort)
+    path = Path(what)
+    if not (path / INDEX).is_file() and path.name == what and not path.is_dir():
+        show_dataset(find_entry(what))
+        return
+    record = read_index(path)
     OUTPUT.table(
         [
             {

@@ -61,9 +61,14 @@ def doctor() -> None:
 @command
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what can be named: predictors, encoders, readers, protocols, datasets, rungs of the ladder."""
+    if kind is Kind.DATASETS:
+        from hescribe.cli.catalogue import list_datasets  # noqa: PLC0415 - the command line starts fast
+
+        list_datasets()
+        return
     rows = {
         Kind.PREDICTORS: _predictors, Kind.ENCODERS: _encoders, Kind.READERS: _readers, Kind.PROTOCOLS: _protocols,
-        Kind.DATASETS: _datasets, Kind.RUNGS: _rungs,
+        Kind.RUNGS: _rungs,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -94,13 +99,6 @@ def _protocols() -> list[dict[str, object]]:
     from hescribe.bench.protocols import list_protocols, read_protocol  # noqa: PLC0415 - as above
 
     return [{"name": p.name, "summary": p.summary} for p in map(read_protocol, list_protocols())]
-
-
-def _datasets() -> list[dict[str, object]]:
-    from hescribe.data.catalogue import load_catalogue  # noqa: PLC0415 - as above
-
-    entries = load_catalogue().values()
-    return [{"id": e.id, "title": e.title, "organ": e.organ, "licence": e.licence} for e in entries]
 
 
 def _rungs() -> list[dict[str, object]]:
