@@ -113,7 +113,7 @@ def colour_ridge(train: list[Spots], test: list[Spots], genes: np.ndarray) -> li
 
 
 def measure_section(s: Spots, prediction: np.ndarray, train_mean: np.ndarray, genes: np.ndarray) -> dict[str, float]:
-    y, ceiling = s.y[:, genes], noise_ceiling(s.counts[:, genes], s.depth)
+    y, ceiling = s.y[:, genes], noise_ceiling(s.counts[:, genes], s.depth, log_normalise)
     n_near = s.near.sum(axis=1)
     near = (s.near @ y)[n_near > 0] / n_near[n_near > 0, None]
     beside, log_depth = y[n_near > 0], s.log_depth[n_near > 0]

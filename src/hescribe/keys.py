@@ -2,6 +2,7 @@
 
 COUNTS = "counts"  # layer: raw counts, integers, never changed
 LOGNORM = "lognorm"  # layer: ln(1 + 1e4 * count / depth)
+TARGET = "target"  # layer: what a protocol asks to predict; the lognorm values unless it says otherwise
 COMPLETED = "completed"  # layer: counts with dropouts filled by a completer
 OBSERVED = "observed"  # layer: True where a value was measured
 PREDICTED = "predicted"  # layer: expression predicted from the image

@@ -13,7 +13,7 @@ from hescribe.bench.ladder import create_model
 from hescribe.bench.model_folder import read_model, write_model
 from hescribe.bench.protocols import read_protocol
 from hescribe.bench.trust import trust_table
-from hescribe.errors import DataAccessError, FormatError
+from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.prep.tissue import grid_section
 
 
@@ -152,3 +152,8 @@ def test_trust_classes_by_hand():
     table = trust_table(pd.DataFrame(null + rows(plain, "m", partial)), "m")
     assert table["trust"].to_dict() == {"good": "predictable", "uneven": "weak", "depth": "weak", "none": "do not use"}
     assert table.loc["uneven", "lowest_donor"] == pytest.approx(-0.1)
+
+
+def test_a_model_for_use_is_not_fitted_under_a_changed_target(raw_cohort):
+    with pytest.raises(InputError, match=r"donor-v1\+gene_axis predicts something else than ln"):
+        fit_model(create_model("mean"), raw_cohort, read_protocol("donor-v1+gene_axis"))

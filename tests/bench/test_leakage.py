@@ -92,11 +92,11 @@ class Cheat(MeanPredictor):
     uses_truth: ClassVar[bool] = True
 
     def predict(self, section):
-        return Prediction(section.layer(keys.LOGNORM), section.genes)
+        return Prediction(section.layer(keys.TARGET), section.genes)
 
 
 def test_a_predictor_cannot_claim_to_be_a_control(task):
-    with pytest.raises(InputError, match="has no layer 'lognorm'"):
+    with pytest.raises(InputError, match="has no layer 'target'"):
         run_cell(task, next(task.folds()), Cheat(), 0)
 
 
@@ -113,7 +113,7 @@ def test_a_fold_refuses_a_shared_donor(cohort):
 
 def test_a_fold_refuses_a_shared_section_even_if_declared_optimistic(cohort):
     with pytest.raises(LeakageError, match="sections s0"):
-        Fold("x", cohort, cohort.where(lambda s: s.id == "s0"), optimistic="declared")
+        Fold("x", cohort, cohort.where(lambda s: s.id == "s0"), protocol=read_protocol("section-v1"))
 
 
 def test_genes_are_chosen_without_the_test_donor(raw_cohort):
@@ -169,7 +169,7 @@ def test_the_domain_oracle_never_shows_a_spot_its_own_value(cohort, monkeypatch)
     oracle = DomainOracle(spots_per_cluster=15).fit(cohort)
     before = oracle.predict(section).mean
     table = section.table.copy()
-    table.layers[keys.LOGNORM][0] += 100
+    table.layers[keys.TARGET][0] += 100
     after = oracle.predict(section.with_table(table)).mean
     np.testing.assert_allclose(after[0], before[0], atol=1e-9)
     assert (after[1:] > before[1:] + 1).any()
@@ -179,7 +179,7 @@ def test_the_domain_oracle_needs_memory_for_spots_not_for_pairs(cohort, monkeypa
     """20,000 spots in 666 clusters: one number for each spot, cluster and feature would take 2.3 GB."""
     n = 20_000
     table = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(n)]), var=cohort[0].table.var)
-    table.layers[keys.LOGNORM] = np.zeros((n, 12), dtype=np.float32)
+    table.layers[keys.TARGET] = np.zeros((n, 12), dtype=np.float32)
     features = np.random.default_rng(0).normal(size=(n, 22))
     monkeypatch.setattr(ladder, "embed_section", lambda *_: features)
     monkeypatch.setattr(ladder, "kmeans2", lambda x, k, **_: (x[:k], np.arange(n) % k))

@@ -13,7 +13,7 @@ from hescribe.bench.ladder import LADDER, create_model, is_control
 from hescribe.bench.protocols import list_protocols, read_protocol
 from hescribe.bench.results import Results
 from hescribe.bench.runner import plan_cells, run_cell, run_study
-from hescribe.bench.scores import as_json
+from hescribe.bench.scores import as_json, score_table
 from hescribe.bench.store import MEASUREMENTS, Ledger, Store
 from hescribe.bench.task import GENE_RULES, PredictionTask
 from hescribe.data.image import ArrayImage
@@ -251,6 +251,17 @@ def test_a_null_without_any_defined_score_has_no_spread(raw_cohort, tmp_path):
     run_study(task, ("color_ridge", "shuffled_pairs", "domain_oracle"), tmp_path)
     text = json.dumps(as_json(Results(tmp_path).scores), allow_nan=False)
     assert '"chance_sd": null' in text
+
+
+def test_one_shuffle_without_a_score_does_not_empty_the_null(task, tmp_path):
+    run_study(task, ("shuffled_pairs",), tmp_path)
+    rows = Results(tmp_path).rows
+    rows = rows[(rows["metric"] == "pearson") & (rows["gene"] == "")].copy()
+    rows.loc[rows["seed"] == 0, "value"] = np.nan
+    left = rows[rows["seed"] > 0].groupby(["seed", "donor"])["value"].mean().groupby("seed").mean()
+    (score,) = score_table(rows)
+    assert score.chance == pytest.approx(left.mean())
+    assert score.chance_sd == pytest.approx(left.std(ddof=1))
 
 
 def test_a_damaged_cell_names_its_file(task, tmp_path):

@@ -20,7 +20,7 @@ from hescribe.prep.novelty import Novelty
 
 def with_expression(section, values):
     table = section.table.copy()
-    table.layers[keys.LOGNORM] = np.asarray(values, dtype=np.float32)
+    table.layers[keys.TARGET] = np.asarray(values, dtype=np.float32)
     return section.with_table(table)
 
 
@@ -50,7 +50,7 @@ def test_ridge_chooses_a_weak_penalty_where_inputs_must_be_told_apart(cohort):
 
 def test_mean_is_the_mean_of_kept_spots(cohort):
     masked = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) < 10))
-    expected = np.mean([s.table.layers[keys.LOGNORM][:10] for s in cohort], axis=(0, 1))
+    expected = np.mean([s.table.layers[keys.TARGET][:10] for s in cohort], axis=(0, 1))
     np.testing.assert_allclose(MeanPredictor().fit(masked).mean_, expected, rtol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_knn_equals_scikit_learn(cohort):
     scale = Scale.of(bank)
     finder = NearestNeighbors(n_neighbors=7, metric="cosine").fit(scale.apply(bank))
     nearest = finder.kneighbors(scale.apply(inputs.read(cohort[0])), return_distance=False)
-    expected = cohort.stack(keys.LOGNORM)[nearest].mean(axis=1)
+    expected = cohort.stack(keys.TARGET)[nearest].mean(axis=1)
     np.testing.assert_allclose(predictor.predict(cohort[0].blind()).mean, expected, rtol=1e-4)
 
 
@@ -94,7 +94,7 @@ def test_context_reads_what_only_the_neighbours_show(cohort):
         RidgePredictor(encoder="color", fov_um=(112.0,)),
     ):
         mean = predictor.fit(train).predict(test.blind()).mean[:, 0]
-        scores.append(np.corrcoef(mean, test.layer(keys.LOGNORM)[:, 0])[0, 1])
+        scores.append(np.corrcoef(mean, test.layer(keys.TARGET)[:, 0])[0, 1])
     assert scores[0] > 0.9
     assert scores[1] < 0.5
 

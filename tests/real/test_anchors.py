@@ -7,6 +7,7 @@ differences under about .03 mean nothing; the tolerance of .015 tests that the r
 
 import pytest
 
+from hescribe.bench.leak import measure_leaks
 from hescribe.bench.protocols import read_protocol
 from hescribe.bench.results import Results
 from hescribe.bench.runner import run_study
@@ -16,6 +17,7 @@ from hescribe.data.importing import import_cohort
 
 pytestmark = pytest.mark.real
 TOLERANCE = 0.015
+LEAKS = ("section_split", "gene_axis", "combat_on_all")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,8 @@ def scores(shared_data, tmp_path_factory):
     task = PredictionTask(read_cohort(out / "cohort"), read_protocol("donor-v1"))
     assert (task.card.n_sections, task.card.n_left_out) == (7, 29)
     run_study(task, ("mean", "color_ridge", "context_ridge", "shuffled_pairs", "depth_oracle"), out / "results")
-    return {(s.model, s.metric): s for s in Results(out / "results").scores}
+    leaks = measure_leaks(task, "color_ridge", out / "leaks", cohort=out / "cohort", shortcuts=LEAKS)
+    return {(s.model, s.metric): s for s in Results(out / "results").scores} | {x.shortcut: x for x in leaks}
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,21 @@ def test_three_donors_get_no_interval(scores):
 def test_the_null_spread_stands_beside_the_score(scores):
     assert scores["color_ridge", "pearson"].chance_sd == pytest.approx(0.015, abs=0.01)
     assert scores["color_ridge", "pearson_depth_partial"].chance_sd == pytest.approx(0.005, abs=0.004)
+
+
+def test_the_section_split_lifts_the_donor_with_several_sections_only(scores):
+    """The study has .086 to .164 for donor C, and .148 in the mean."""
+    assert scores["section_split"].pearson == pytest.approx(0.148, abs=TOLERANCE)
+    assert scores["section_split"].by_donor["C"] == pytest.approx(0.164, abs=TOLERANCE)
+    assert scores["section_split"].by_donor["A"] == pytest.approx(scores[""].by_donor["A"], abs=TOLERANCE)
+
+
+def test_scaling_genes_and_not_spots_lets_total_counts_alone_beat_the_model(scores):
+    """Published on another panel: total counts .581 on the 50 genes of highest mean, and the colour ridge .532."""
+    assert scores["gene_axis"].depth_oracle > scores["gene_axis"].pearson > scores[""].pearson + 0.2
+    assert scores["gene_axis"].pearson_depth_partial < 0.02
+
+
+def test_combat_with_the_test_donor_in_view_changes_level_and_not_correlation(scores):
+    assert scores["combat_on_all"].r2 > scores[""].r2 + 1
+    assert abs(scores["combat_on_all"].gain) < scores["combat_on_all"].noise

@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step():
 
 
 def test_the_inner_rule_finds_the_better_candidate_and_prefers_the_first_of_equals(cohort):
-    truth = {s.id: s.layer("lognorm") for s in cohort}
+    truth = {s.id: s.layer("target") for s in cohort}
     noise = np.random.default_rng(0)
 
     def fit_path(_train):

@@ -12,10 +12,11 @@ from hescribe.bench.model_folder import FittedModel, ModelInfo
 from hescribe.bench.protocols import Protocol
 from hescribe.bench.runner import encoder_card, run_cell
 from hescribe.bench.scores import score_table
-from hescribe.bench.task import PredictionTask, on_panel
+from hescribe.bench.task import PredictionTask
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.errors import InputError
 from hescribe.predict.base import Predictor
 from hescribe.progress import track
 
@@ -34,11 +35,21 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         Sections without an image are left out.
     protocol
         Fixes spots and gene choice.
+
+    Raises
+    ------
+    InputError
+        If the protocol predicts something else than the lognorm values that a prediction promises.
     """
+    if protocol.changes_target:
+        raise InputError(
+            f"protocol {protocol.name} predicts something else than ln(1 + 1e4 * count / depth), the unit of every "
+            "prediction; fit under one without a shortcut in the target, such as donor-v1"
+        )
     task = PredictionTask(cohort, protocol)
     train = task.prepared
     genes = task.choose_genes(train)
-    train = on_panel(train, genes)
+    train = task.on_panel(train, genes)
     score, trust = _cross_validate(task, predictor, genes)
     fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
     info = ModelInfo(

@@ -45,10 +45,10 @@ class ShuffledPairs(Params):
     seed: int = 0
     base: RidgePredictor = field(default_factory=lambda: RidgePredictor(encoder="color"))
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - nothing to choose
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Fit the ridge on permuted expression."""
         rng = np.random.default_rng(self.seed)
-        self.fitted_base_ = self.base.with_params().fit(train.map(lambda s: _permute(s, rng)))
+        self.fitted_base_ = self.base.with_params().fit(train.map(lambda s: _permute(s, rng)), val=val)
         return self
 
     def predict(self, section: Section) -> Prediction:
@@ -108,7 +108,7 @@ class DomainOracle(Params):
     def predict(self, section: Section) -> Prediction:
         """Return the leave-one-out mean of each kept spot's cluster; the section's mean if there is only one."""
         self.check_fitted()
-        y, kept = section.layer(keys.LOGNORM).astype(np.float64), section.kept
+        y, kept = section.layer(keys.TARGET).astype(np.float64), section.kept
         x = embed_section(section, "color")[kept]
         x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
         label = _clusters(x, max(1, len(x) // self.spots_per_cluster), self.seed)
@@ -162,9 +162,9 @@ def is_control(model: object) -> bool:
 
 def _permute(section: Section, rng: np.random.Generator) -> Section:
     table, kept = section.table.copy(), np.flatnonzero(section.kept)
-    values = table.layers[keys.LOGNORM].copy()
+    values = table.layers[keys.TARGET].copy()
     values[kept] = values[rng.permutation(kept)]
-    table.layers[keys.LOGNORM] = values
+    table.layers[keys.TARGET] = values
     return section.with_table(table)
 
 

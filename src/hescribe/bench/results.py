@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hescribe.bench.protocols import Protocol
 from hescribe.bench.scores import Score, score_table
 from hescribe.bench.store import Ledger, Store
 from hescribe.bench.study import Study, read_study
@@ -42,6 +43,12 @@ class Results:
             raise DataAccessError(f"{self.path} holds no benchmark run; make one with hescribe bench run") from error
         except ValueError as error:
             raise FormatError(f"{self.path / 'run.json'} is damaged; run the benchmark again") from error
+
+    @property
+    def protocol(self) -> Protocol:
+        """Protocol of the run."""
+        fields = self.plan["protocol"]
+        return Protocol(**{**fields, "metrics": tuple(fields["metrics"])})
 
     @cached_property
     def study(self) -> Study:

@@ -20,9 +20,11 @@ from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_co
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import Fold, PredictionTask
+from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
+from hescribe.metrics.ceiling import Ceiling
 from hescribe.predict.base import Prediction
 from hescribe.progress import track
 
@@ -74,23 +76,24 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
         If a model predicts other genes, another shape or a value that is not finite.
     """
     start = time.perf_counter()
-    model = model.with_params().fit(fold.train)
+    seen = fold.test if task.protocol.choose_on == "test" else None  # a shortcut; never in an honest protocol
+    model = model.with_params().fit(fold.train, val=seen)
     given = (lambda s: s) if is_control(model) and model.uses_truth else Section.blind
     predicted = {s.id: _checked(model.predict(given(s)), s, model.name) for s in fold.test}
     seconds = time.perf_counter() - start
     scale_free = bool(getattr(model, "scale_free", False))
     control = ("uses_truth" if model.uses_truth else "control") if is_control(model) else ""
     rows = []
-    for section in fold.test:
+    for scored, sections in fold.scored.items():
         context = {
             "task": task.name, "protocol": task.protocol.name, "revision": task.protocol.revision, "fold": fold.name,
-            "section": section.id, "donor": section.donor, "model": name or model.name, "method": model.name,
+            "section": scored, "donor": sections[0].donor, "model": name or model.name, "method": model.name,
             "params": json.dumps(model.get_params(), sort_keys=True), "control": control, "seed": seed, "pool_size": 0,
             "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION,
             "device": "cpu", "seconds": seconds, "peak_mb": _peak_mb(),
         }  # fmt: skip
         for metric in (all_metrics()[m] for m in task.protocol.metrics):
-            rows += _score(metric, fold, section, predicted[section.id].mean, context, scale_free=scale_free)
+            rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
     kept = {} if control else {s: p.mean.astype(np.float32) for s, p in predicted.items()}
     return CellResult(rows, kept)
 
@@ -171,14 +174,22 @@ def run_study(
 
 
 def _score(
-    metric: Metric, fold: Fold, section: Section, y_pred: np.ndarray, context: dict[str, Any], *, scale_free: bool
+    metric: Metric,
+    ceiling: Ceiling,
+    sections: Cohort,
+    predicted: dict[str, Prediction],
+    context: dict[str, Any],
+    *,
+    scale_free: bool,
 ) -> list[Row]:
     """Return the row of the mean, and one for each gene where the metric is kept per gene."""
-    y_true, kept = section.layer(keys.LOGNORM), section.kept
-    values = metric(y_true, y_pred[kept], MetricContext(depth=section.depth[kept]))
+    y_true = sections.stack(keys.TARGET)
+    y_pred = np.concatenate([predicted[s.id].mean[s.kept] for s in sections])
+    depth = np.concatenate([s.depth[s.kept] for s in sections])
+    values = metric(y_true, y_pred, MetricContext(depth=depth))
     if scale_free and not metric.scale_free:
         values = np.full_like(values, np.nan)  # the unit of the prediction means nothing
-    ceilings = getattr(fold.ceilings[section.id], metric.name, np.full(values.shape, np.nan))
+    ceilings = getattr(ceiling, metric.name, np.full(values.shape, np.nan))
     total = summarise(values)
     chance = float("nan") if metric.chance is None else metric.chance
     common = {**context, "metric": metric.name, "chance": chance}
@@ -190,7 +201,7 @@ def _score(
         rows += [
             Row(**common, gene=g, value=float(v), n_defined=int(np.isfinite(v)), n_undefined=int(not np.isfinite(v)),
                 ceiling=float(c))
-            for g, v, c in zip(section.genes, values, ceilings, strict=True)
+            for g, v, c in zip(sections.genes, values, ceilings, strict=True)
         ]  # fmt: skip
     return rows
 

@@ -77,12 +77,14 @@ def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float
 
 
 def _null(rows: pd.DataFrame) -> tuple[float, float | None]:
-    """Return mean and sd over shuffles of the mean over donors."""
+    """Return mean and sd over shuffles of the mean over donors; a shuffle without any defined score is left out."""
     values = []
     for _, one in rows.groupby("seed"):
         sections = one.groupby(["donor", "section"])["value"].mean()
         values.append(donor_mean([(d, v) for (d, _), v in sections.items()]).value)
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+    values = [v for v in values if np.isfinite(v)]
+    mean = float(np.mean(values)) if values else float("nan")
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _number(value: float | None) -> float | None:

@@ -1,7 +1,7 @@
 """A task is a cohort under a protocol: folds, gene choice, ceilings. It knows nothing of models."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.bench.protocols import Protocol
+from hescribe.bench.protocols import Protocol, read_protocol
 from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.folder import data_hash, read_cohort, read_index
@@ -17,11 +17,14 @@ from hescribe.data.section import Section
 from hescribe.data.validate import check_section
 from hescribe.errors import InputError, LeakageError, SchemaError
 from hescribe.metrics.ceiling import Ceiling, noise_ceiling
+from hescribe.prep.batch import Combat
 from hescribe.prep.counts import keep_deep_spots, with_lognorm
 from hescribe.prep.genes import to_panel, top_moran, top_variance
 from hescribe.prep.split import leave_one_out
+from hescribe.prep.targets import normaliser, with_target
 
 GENE_RULES = {"variance": top_variance, "moran": top_moran}
+POOLED = "pooled"  # name of the score of all test sections as one
 
 
 @dataclass(frozen=True)
@@ -33,33 +36,52 @@ class Fold:
     name
         The donor or section held out.
     train, test
-        On one panel, chosen on train.
-    optimistic
-        Why this fold may share a donor between the sides; empty if it may not.
+        On one panel, chosen on train, with counts and the target.
+    protocol
+        What is scored and how; only one that splits by section lets a donor be on both sides.
 
     Raises
     ------
     LeakageError
-        If a section is on both sides, or a donor is and ``optimistic`` does not say so.
+        If a section is on both sides, or a donor is and the protocol does not split by section.
     """
 
     name: str
     train: Cohort
     test: Cohort
-    optimistic: str = ""
+    protocol: Protocol = field(default_factory=lambda: read_protocol("donor-v1"))
 
     def __post_init__(self) -> None:
         if shared := {s.id for s in self.train} & {s.id for s in self.test}:
             raise LeakageError(f"fold {self.name}: sections {', '.join(sorted(shared))} are in train and in test")
-        if (shared := set(self.train.donors) & set(self.test.donors)) and not self.optimistic:
+        if (shared := set(self.train.donors) & set(self.test.donors)) and self.protocol.split == "donor":
             raise LeakageError(
                 f"fold {self.name}: donors {', '.join(sorted(shared))} are in train and in test; split by donor"
             )
 
     @cached_property
+    def scored(self) -> dict[str, Cohort]:
+        """Test sections that get one score, by the name it is given: each alone, or all as one."""
+        if self.protocol.pool == "fold":
+            return {POOLED: self.test}
+        return {s.id: replace(self.test, sections=(s,)) for s in self.test}
+
+    @cached_property
     def ceilings(self) -> dict[str, Ceiling]:
-        """Noise ceiling of each test section, by section id."""
-        return {s.id: noise_ceiling(s.layer(keys.COUNTS), s.depth[s.kept], seed=i) for i, s in enumerate(self.test)}
+        """Noise ceiling of what is scored, by name."""
+        return {name: self._ceiling(sections, i) for i, (name, sections) in enumerate(self.scored.items())}
+
+    def _ceiling(self, sections: Cohort, seed: int) -> Ceiling:
+        rule = self.protocol
+        parts = [normaliser(s, rule.target, smooth=rule.smooth_target) for s in sections]
+        ends = np.cumsum([s.kept.sum() for s in sections])[:-1]
+
+        def normalise(counts: np.ndarray, depth: np.ndarray) -> np.ndarray:
+            pairs = zip(parts, np.split(counts, ends), np.split(depth, ends), strict=True)
+            return np.concatenate([part(c, d) for part, c, d in pairs])
+
+        depth = np.concatenate([s.depth[s.kept] for s in sections])
+        return noise_ceiling(sections.stack(keys.COUNTS), depth, normalise, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -123,9 +145,24 @@ class PredictionTask:
         InputError
             If there is only one donor.
         """
-        for name, train, test in leave_one_out(self.prepared, self.protocol.split):
-            genes = panel or self.choose_genes(train)
-            yield Fold(name, on_panel(train, genes), on_panel(test, genes), self.protocol.optimistic)
+        rule = self.protocol
+        for name, train, test in leave_one_out(self.prepared, rule.split):
+            genes = panel or self.choose_genes(self.prepared if rule.genes_from == "all" else train)
+            sides = self.on_panel(train, genes), self.on_panel(test, genes)
+            yield Fold(name, *(correct_donors(*sides) if rule.batch_correction == "combat_on_all" else sides), rule)
+
+    def on_panel(self, cohort: Cohort, genes: tuple[str, ...]) -> Cohort:
+        """Return a prepared cohort on a panel, with counts and target, dense: a panel is small and read many times."""
+        rule = self.protocol
+
+        def to_target(section: Section) -> Section:
+            table = to_panel(section, genes).table.copy()
+            counts = table.layers[keys.COUNTS]
+            table.layers[keys.COUNTS] = np.asarray(counts.todense() if sparse.issparse(counts) else counts, np.float32)
+            section = section.with_table(table)
+            return with_target(section, normaliser(section, rule.target, smooth=rule.smooth_target))
+
+        return cohort.map(to_target)
 
     def choose_genes(self, train: Cohort) -> tuple[str, ...]:
         """Return the panel that the protocol chooses on a prepared train cohort."""
@@ -158,14 +195,15 @@ class PredictionTask:
         return replace(self.cohort, sections=deep)
 
 
-def on_panel(cohort: Cohort, genes: tuple[str, ...]) -> Cohort:
-    """Return a prepared cohort on a panel, its layers dense: a panel is small and read many times."""
+def correct_donors(train: Cohort, test: Cohort) -> tuple[Cohort, Cohort]:
+    """Return train and test with ComBat's mean and spread of each donor taken out of the target, the test donor's too.
 
-    def dense(section: Section) -> Section:
-        table = to_panel(section, genes).table.copy()
-        for name in (keys.COUNTS, keys.LOGNORM):
-            layer = table.layers[name]
-            table.layers[name] = np.asarray(layer.todense() if sparse.issparse(layer) else layer, dtype=np.float32)
-        return section.with_table(table)
-
-    return cohort.map(dense)
+    A shortcut that publications take: it needs the test donor's expression.
+    """
+    sections = (*train, *test)
+    values = np.concatenate([s.layer(keys.TARGET) for s in sections])
+    donor = np.repeat([s.donor for s in sections], [s.kept.sum() for s in sections])
+    corrected = Combat().fit(values, donor).transform(values, donor)
+    parts = np.split(corrected, np.cumsum([s.kept.sum() for s in sections])[:-1])
+    after = [with_target(s, lambda *_, part=part: part) for s, part in zip(sections, parts, strict=True)]
+    return replace(train, sections=tuple(after[: len(train)])), replace(test, sections=tuple(after[len(train) :]))

@@ -68,6 +68,51 @@ def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run -
     OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))
 
 
+@app.command(
+    epilog="Examples: hescribe bench leak --cohort C --out L   |   hescribe bench leak --cohort C --out L --model knn"
+)
+@command
+def leak(
+    *,
+    cohort: Annotated[Path, typer.Option(help="Cohort folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the runs, the table and the figure; a killed run goes on there.")
+    ],
+    model: Annotated[str, typer.Option(help="Rung or predictor.")] = "color_ridge",
+    protocol: Annotated[str, typer.Option(help="Honest protocol to start from.")] = "donor-v1",
+    shortcuts: Annotated[str | None, typer.Option(help="Shortcuts, comma-separated. [default: all]")] = None,
+) -> None:
+    """Measure what each shortcut of published evaluations adds to a score."""
+    from hescribe.bench.leak import measure_leaks  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.bench.study import parse_list  # noqa: PLC0415
+    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
+    from hescribe.report.leak import write_leaks  # noqa: PLC0415
+
+    task = PredictionTask.read(cohort, read_protocol(protocol))
+    lines = measure_leaks(task, model, out, cohort=cohort, shortcuts=parse_list(shortcuts))
+    table, picture = write_leaks(lines, model, out)
+    OUTPUT.result({"out": str(out), "model": model, "table": [x.as_json() for x in lines], "picture": str(picture)})
+    OUTPUT.table(
+        [
+            {
+                "protocol": x.title,
+                "Pearson": x.pearson,
+                "change": x.gain,
+                "noise": x.noise,
+                "without depth": x.pearson_depth_partial,
+                "R2": x.r2,
+                "depth alone": x.depth_oracle,
+                "shuffled": x.null,
+                "ceiling": x.ceiling,
+            }
+            for x in lines
+        ],
+        f"{model} on {task.cohort.card.id}, {lines[0].n_donors} donors",
+    )
+    OUTPUT.say(f"table: {table}; figure: {picture}")
+
+
 def show_scores(results: "Results") -> None:
     """Print the main scores as a table."""
     by_model: dict[str, dict[str, object]] = {}

@@ -6,6 +6,7 @@ Brown's formula, is the reliability; its square root bounds the correlation of a
 Both halves share the spot's depth, so depth counts as signal, as it does in the plain score.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +23,14 @@ class Ceiling:
 
 
 def noise_ceiling(
-    counts: np.ndarray, depth: np.ndarray, *, seed: int = 0, n_splits: int = 10, target_sum: float = 1e4
+    counts: np.ndarray,
+    depth: np.ndarray,
+    normalise: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    seed: int = 0,
+    n_splits: int = 10,
 ) -> Ceiling:
-    """Return the noise ceiling of ln(1 + target_sum * count / depth) in one section.
+    """Return the noise ceiling of what a model is asked to predict.
 
     Parameters
     ----------
@@ -32,12 +38,12 @@ def noise_ceiling(
         Integer counts, shape ``(n_spots, n_genes)``.
     depth
         Counts of each spot over all measured genes, shape ``(n_spots,)``.
+    normalise
+        From counts and depth, shaped as above, to the values that are predicted.
     seed
         Of the thinning.
     n_splits
         Halvings whose correlations are averaged.
-    target_sum
-        Counts every spot is scaled to.
 
     Notes
     -----
@@ -54,7 +60,7 @@ def noise_ceiling(
         halves = []
         for part, rest in ((half, half_others), (counts - half, others - half_others)):
             total = np.maximum(part.sum(axis=1) + rest, 1)
-            halves.append(np.log1p(target_sum * part / total[:, None]))
+            halves.append(normalise(part.astype(np.float64), total))
         plain.append(correlate(*halves))
         partial.append(correlate(remove_linear(halves[0], log_depth), remove_linear(halves[1], log_depth)))
     return Ceiling(_step_up(np.array(plain)), _step_up(np.array(partial)))

@@ -39,7 +39,7 @@ class Prediction:
 class Predictor(Protocol):
     """Anything with ``fit`` and ``predict``; no base class is needed.
 
-    ``fit`` learns from the kept spots of the train sections (``layers["lognorm"]``); ``predict``
+    ``fit`` learns from the kept spots of the train sections (``layers["target"]``); ``predict``
     is given a blind section and returns every spot of it, whatever order the spots come in.
     """
 
@@ -47,7 +47,10 @@ class Predictor(Protocol):
     card: ClassVar[MethodCard]
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
-        """Learn from a train cohort and return the predictor."""
+        """Learn from a train cohort and return the predictor.
+
+        Parameters are chosen by the inner rule, or on ``val`` where one is given.
+        """
         ...
 
     def predict(self, section: Section) -> Prediction:

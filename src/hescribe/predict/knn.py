@@ -44,15 +44,16 @@ class KNNPredictor(Params):
     standardise: Standardise = "train"
     k: int | None = None
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Store the bank of training spots."""
         x = self._inputs().read_kept(train)
         if self.k is not None and not 1 <= self.k <= len(x):
             raise InputError(f"k must be between 1 and the {len(x)} training spots, got {self.k}")
-        self.k_ = choose(train, KS, self._fit_path, view_um=self._inputs().view_um(train)) if self.k is None else self.k
+        view_um = self._inputs().view_um(train)
+        self.k_ = choose(train, KS, self._fit_path, view_um=view_um, val=val) if self.k is None else self.k
         scale = Scale.of(x)
         x = scale.apply(x)
-        self.genes_, self.bank_, self.y_ = train.genes, _unit(x), train.stack(keys.LOGNORM)
+        self.genes_, self.bank_, self.y_ = train.genes, _unit(x), train.stack(keys.TARGET)
         self.x_mean_, self.x_sd_, self.novelty_ = scale.mean, scale.sd, vars(Novelty.fit(x))
         return self
 
@@ -67,7 +68,7 @@ class KNNPredictor(Params):
         return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
 
     def _fit_path(self, train: Cohort) -> PredictEach:
-        x, y = self._inputs().read_kept(train), train.stack(keys.LOGNORM)
+        x, y = self._inputs().read_kept(train), train.stack(keys.TARGET)
         scale = Scale.of(x)
         bank = _unit(scale.apply(x))
         return lambda section: _neighbour_means(_unit(scale.apply(self._inputs().read(section))), bank, y, KS)

@@ -22,7 +22,7 @@ class MeanPredictor(Params):
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - nothing to choose
         """Learn the mean of each gene."""
-        self.genes_, self.mean_ = train.genes, train.stack(keys.LOGNORM).mean(axis=0)
+        self.genes_, self.mean_ = train.genes, train.stack(keys.TARGET).mean(axis=0)
         return self
 
     def predict(self, section: Section) -> Prediction:

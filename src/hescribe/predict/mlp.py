@@ -57,12 +57,14 @@ class MLPPredictor(Params):
     batch_size: int = 256
     seed: int = 0
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Train the network."""
         for name, low, high in LIMITS:
             self.check_between(name, low, high)
         view_um = self._inputs().view_um(train)
-        self.epochs_ = choose(train, EPOCHS, self._fit_path, view_um=view_um) if self.epochs is None else self.epochs
+        self.epochs_ = (
+            choose(train, EPOCHS, self._fit_path, view_um=view_um, val=val) if self.epochs is None else self.epochs
+        )
         scale, y_mean, x, states = self._train(train, (self.epochs_,))
         self.genes_, self.y_mean_ = train.genes, y_mean
         self.weights_ = {k: v.numpy() for k, v in states[0].items()}
@@ -100,7 +102,7 @@ class MLPPredictor(Params):
 
         from hescribe.train.loop import Recipe, train_network  # noqa: PLC0415 - imports torch
 
-        x, y = self._inputs().read_kept(train), train.stack(keys.LOGNORM)
+        x, y = self._inputs().read_kept(train), train.stack(keys.TARGET)
         scale, y_mean = Scale.of(x), y.mean(axis=0)
         x = scale.apply(x).astype(np.float32)
         network = self._network(x.shape[1], y.shape[1])

@@ -33,11 +33,11 @@ class PositionPredictor(Params):
     degree: int = 3
     alpha: float | None = None
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Learn the surface of every gene."""
         self.check_between("degree", 1)
         self.check_between("alpha", MIN_ALPHA)
-        self.alpha_ = choose(train, ALPHAS, self._fit_path) if self.alpha is None else self.alpha
+        self.alpha_ = choose(train, ALPHAS, self._fit_path, val=val) if self.alpha is None else self.alpha
         scale, path = self._solve(train)
         self.genes_, self.coef_, self.y_mean_ = train.genes, path.coef(self.alpha_), path.y_mean
         self.x_mean_, self.x_sd_ = scale.mean, scale.sd
@@ -61,7 +61,7 @@ class PositionPredictor(Params):
     def _solve(self, train: Cohort) -> tuple[Scale, RidgePath]:
         x = np.concatenate([self._terms(s)[s.kept] for s in train])
         scale = Scale.of(x)
-        return scale, RidgePath.fit(scale.apply(x), train.stack(keys.LOGNORM))
+        return scale, RidgePath.fit(scale.apply(x), train.stack(keys.TARGET))
 
     def _fit_path(self, train: Cohort) -> PredictEach:
         scale, path = self._solve(train)

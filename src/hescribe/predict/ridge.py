@@ -87,18 +87,18 @@ class RidgePredictor(Params):
     standardise: Standardise = "train"
     alpha: float | None = None
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - the inner rule decides
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Learn the weights of every gene."""
         self.check_between("alpha", MIN_ALPHA)
         if self.alpha is None:
             view_um = self._inputs().view_um(train)
-            self.alpha_ = choose(train, ALPHAS, self._fit_path, view_um=view_um)
+            self.alpha_ = choose(train, ALPHAS, self._fit_path, view_um=view_um, val=val)
         else:
             self.alpha_ = self.alpha
         x = self._inputs().read_kept(train)
         scale = Scale.of(x)
         x = scale.apply(x)
-        path = RidgePath.fit(x, train.stack(keys.LOGNORM))
+        path = RidgePath.fit(x, train.stack(keys.TARGET))
         self.genes_, self.coef_ = train.genes, path.coef(self.alpha_)
         self.x_mean_, self.x_sd_, self.y_mean_ = scale.mean, scale.sd, path.y_mean
         self.novelty_ = vars(Novelty.fit(x))
@@ -117,5 +117,5 @@ class RidgePredictor(Params):
         inputs = self._inputs()
         x = inputs.read_kept(train)
         scale = Scale.of(x)
-        path = RidgePath.fit(scale.apply(x), train.stack(keys.LOGNORM))
+        path = RidgePath.fit(scale.apply(x), train.stack(keys.TARGET))
         return lambda section: path.predict_each(scale.apply(inputs.read(section)), ALPHAS)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hescribe import __version__
 from hescribe._support import write_whole
+from hescribe.bench.protocols import Protocol
 from hescribe.bench.results import Results
 from hescribe.bench.trust import trust_table
 from hescribe.errors import DataAccessError, HescribeError
@@ -28,6 +29,13 @@ NULL = "shuffled_pairs"
 GENE_RULES = {
     "variance": "vary most between spots",
     "moran": "have the strongest spatial pattern (Moran's I)",
+}
+
+
+TARGETS = {
+    "lognorm": "ln(1 + 10⁴ · count / depth), depth being the spot's counts over all measured genes",
+    "gene_axis": "log10(1 + 10⁴ · count / the gene's counts over all spots of the section)",
+    "log_counts": "ln(1 + count)",
 }
 
 
@@ -99,6 +107,7 @@ def _facts(results: Results, lines: list[ModelLine]) -> dict[str, Any]:
     return {
         "task": plan["task"], "cohort": plan["task"]["cohort"], "protocol": plan["protocol"],
         "gene_rule": GENE_RULES.get(plan["protocol"]["gene_rule"], plan["protocol"]["gene_rule"]),
+        "target": _target(results.protocol),
         "donors": donors, "min_donors": MIN_DONORS, "n_sections": rows["section"].nunique(),
         "n_cells": len(plan["cells"]), "n_missing": results.n_missing, "looks": results.looks,
         "null_model": NULL, "null": Null.of(shuffled.main) if shuffled else None,
@@ -108,6 +117,15 @@ def _facts(results: Results, lines: list[ModelLine]) -> dict[str, Any]:
         "versions": sorted(rows["version"].unique()), "data_hash": plan["data_hash"],
         "schema_version": int(rows["schema_version"].max()), "version": __version__,
     }  # fmt: skip
+
+
+def _target(protocol: Protocol) -> str:
+    """Return in words what is predicted."""
+    smoothed = ", then averaged over each spot and the spots that touch it" if protocol.smooth_target else ""
+    corrected = (
+        ", then with each donor's mean and spread taken out (ComBat)" if protocol.batch_correction != "none" else ""
+    )
+    return TARGETS[protocol.target] + smoothed + corrected
 
 
 def _trust(rows: pd.DataFrame, best: ModelLine) -> pd.DataFrame:

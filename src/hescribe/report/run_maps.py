@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hescribe.bench.protocols import Protocol
 from hescribe.bench.results import Results
 from hescribe.bench.task import PredictionTask
 from hescribe.data.cohort import Cohort
@@ -39,6 +38,9 @@ def donor_maps(results: Results, model: str, trust: pd.DataFrame) -> Iterator[tu
     DataAccessError
         If the cohort is not there any more.
     """
+    rule = results.protocol
+    if rule.changes_target or rule.pool != "section":
+        raise InputError(f"protocol {rule.name} scores something else than the expression that maps show")
     predictions = results.predictions(model)
     if not predictions:
         raise InputError(f"no predictions of {model} were kept")
@@ -49,7 +51,7 @@ def donor_maps(results: Results, model: str, trust: pd.DataFrame) -> Iterator[tu
         section = next(s for s in cohort if s.donor == donor and s.id in predictions)
         scores = scored.loc[scored["section"] == section.id, "value"]
         genes = choose_genes(trust, set(scores.index))
-        measured = measure(section, genes, min_counts=results.plan["protocol"]["min_counts"])
+        measured = measure(section, genes, min_counts=rule.min_counts)
         maps = [
             GeneMap(
                 gene=gene, predicted=predictions[section.id][:, scores.index.get_loc(gene)], measured=measured[:, i],
@@ -93,8 +95,6 @@ def _read_scored_cohort(results: Results) -> Cohort:
     path = Path(results.study.cohort)
     record = read_index(path)
     cohort = Cohort(tuple(read_section(r, path) for r in record.section if r.image is not None), record.card)
-    plan = results.plan["protocol"]
-    protocol = Protocol(**{**plan, "metrics": tuple(plan["metrics"])})
-    if PredictionTask(cohort, protocol).data_hash != results.plan["data_hash"]:
+    if PredictionTask(cohort, results.protocol).data_hash != results.plan["data_hash"]:
         raise InputError(f"the cohort in {path} changed after the run; run the benchmark again")
     return cohort

@@ -59,4 +59,5 @@ def _prepare(section: Section) -> Section:
     table = with_lognorm(section).table
     for name in (keys.COUNTS, keys.LOGNORM):
         table.layers[name] = table.layers[name].toarray()
+    table.layers[keys.TARGET] = table.layers[keys.LOGNORM]
     return section.with_table(table)

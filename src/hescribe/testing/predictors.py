@@ -68,9 +68,9 @@ class TestPredictorContract:
 
     def test_does_not_change_its_input(self, name: str, cohort: Cohort) -> None:
         """Neither fit nor predict writes into the cohort."""
-        before = cohort.stack(keys.LOGNORM).copy()
+        before = cohort.stack(keys.TARGET).copy()
         make(name).fit(cohort).predict(cohort[0].blind())
-        np.testing.assert_array_equal(cohort.stack(keys.LOGNORM), before)
+        np.testing.assert_array_equal(cohort.stack(keys.TARGET), before)
 
     def test_is_deterministic(self, name: str, cohort: Cohort) -> None:
         """The same data and seed give the same prediction."""
@@ -113,7 +113,7 @@ class TestPredictorContract:
 
 def _poison(section: Section, where: np.ndarray) -> Section:
     table = section.table.copy()
-    layer = table.layers[keys.LOGNORM].copy()
+    layer = table.layers[keys.TARGET].copy()
     layer[where] = 1e3
-    table.layers[keys.LOGNORM] = layer
+    table.layers[keys.TARGET] = layer
     return section.with_table(table)

@@ -1,10 +1,20 @@
 """A protocol is data: a versioned TOML that fixes every choice a score depends on."""
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib.resources import files
+from typing import Any, Literal
 
+from hescribe.data.toml_file import Record, check_record
 from hescribe.errors import SchemaError, UnknownNameError
+from hescribe.prep.targets import Unit
+
+JOIN = "+"  # between a protocol and the shortcuts that are switched on
+HONEST = {
+    "split": "donor", "genes_from": "train", "target": "lognorm", "smooth_target": False, "batch_correction": "none",
+    "pool": "section", "choose_on": "inner",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,29 +28,90 @@ class Protocol:
     summary
         For people.
     split
-        What is held out in turn: ``"donor"`` or ``"section"``.
+        What is held out in turn.
     min_counts
         Spots with fewer counts are no targets; their image still serves as context.
     min_spots
         Sections with fewer such spots are left out.
     n_genes, gene_rule
-        Panel of a fold, chosen on its train donors: ``"variance"`` or ``"moran"``.
+        Panel of a fold and how it is chosen: ``"variance"`` or ``"moran"``.
     metrics
         Names of the metrics, the main one first.
     optimistic
         Why its scores are too good; empty if they are not.
+    genes_from
+        Donors that the panel is chosen on.
+    target, smooth_target
+        What is predicted: see ``prep.targets``.
+    batch_correction
+        ``"combat_on_all"`` removes each donor's own mean and spread, the test donor's too.
+    pool
+        Whether each test section is scored apart, or all of a fold as one.
+    choose_on
+        Where penalty, neighbours or epochs are chosen: the inner rule, or the test donor.
+
+    Raises
+    ------
+    SchemaError
+        If it takes a shortcut and ``optimistic`` does not say so.
     """
 
     name: str
     revision: str
     summary: str
-    split: str
+    split: Literal["donor", "section"]
     min_counts: int
     min_spots: int
     n_genes: int
-    gene_rule: str
+    gene_rule: Literal["variance", "moran"]
     metrics: tuple[str, ...]
     optimistic: str = ""
+    genes_from: Literal["train", "all"] = "train"
+    target: Unit = "lognorm"
+    smooth_target: bool = False
+    batch_correction: Literal["none", "combat_on_all"] = "none"
+    pool: Literal["section", "fold"] = "section"
+    choose_on: Literal["inner", "test"] = "inner"
+
+    def __post_init__(self) -> None:
+        if self.takes_shortcut and not self.optimistic:
+            raise SchemaError(f"protocol {self.name}", ["optimistic: must say why its scores are too good"])
+
+    @property
+    def takes_shortcut(self) -> bool:
+        """Whether anything is seen or scored that an honest protocol does not."""
+        return any(getattr(self, name) != honest for name, honest in HONEST.items())
+
+    @property
+    def changes_target(self) -> bool:
+        """Whether something else than the lognorm values is predicted."""
+        return (self.target, self.smooth_target, self.batch_correction) != ("lognorm", False, "none")
+
+
+class Shortcut(Record):
+    """One shortcut of published evaluations.
+
+    Parameters
+    ----------
+    title, seen_in
+        For people: what is done, and by whom.
+    optimistic
+        Why scores are too good under it.
+    change
+        Fields of a protocol, and what they become.
+    """
+
+    title: str
+    optimistic: str
+    seen_in: str
+    change: dict[str, str | bool]
+
+
+@cache
+def read_shortcuts() -> dict[str, Shortcut]:
+    """Return every shortcut by name, in the order of the file."""
+    content = tomllib.loads((files("hescribe.bench") / "shortcuts.toml").read_text(encoding="utf-8"))
+    return {name: check_record(table, Shortcut, f"shortcuts.toml, {name}") for name, table in content.items()}
 
 
 def list_protocols() -> list[str]:
@@ -49,17 +120,46 @@ def list_protocols() -> list[str]:
 
 
 def read_protocol(name: str) -> Protocol:
-    """Return a protocol by name.
+    """Return a protocol by name, with shortcuts switched on: ``"donor-v1"``, ``"donor-v1+gene_axis"``.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name.
+        If there is no protocol or no shortcut of that name.
+
+    Examples
+    --------
+    >>> read_protocol("donor-v1+section_split").split
+    'section'
     """
-    if name not in list_protocols():
-        raise UnknownNameError(f"there is no protocol {name!r}; known: {', '.join(list_protocols())}")
-    data = tomllib.loads((files(__package__) / f"{name}.toml").read_text())
+    base, *wanted = name.split(JOIN)
+    if base not in list_protocols():
+        raise UnknownNameError(f"there is no protocol {base!r}; known: {', '.join(list_protocols())}")
+    data = tomllib.loads((files(__package__) / f"{base}.toml").read_text())
     known = {f.name for f in fields(Protocol)}
     if unknown := sorted(set(data) - known):
-        raise SchemaError(f"{name}.toml", [f"unknown key {k!r}" for k in unknown])
-    return Protocol(**{**data, "metrics": tuple(data["metrics"])})
+        raise SchemaError(f"{base}.toml", [f"unknown key {k!r}" for k in unknown])
+    protocol = Protocol(**{**data, "metrics": tuple(data["metrics"])})
+    for shortcut in wanted:
+        protocol = take_shortcut(protocol, shortcut)
+    return protocol
+
+
+def take_shortcut(protocol: Protocol, name: str) -> Protocol:
+    """Return the protocol with a shortcut switched on, named after both.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such shortcut.
+    """
+    shortcuts = read_shortcuts()
+    if name not in shortcuts:
+        raise UnknownNameError(f"there is no shortcut {name!r}; known: {', '.join(shortcuts)}")
+    shortcut = shortcuts[name]
+    change: dict[str, Any] = {
+        **shortcut.change,
+        "name": f"{protocol.name}{JOIN}{name}",
+        "optimistic": "; ".join(filter(None, (protocol.optimistic, shortcut.optimistic))),
+    }
+    return replace(protocol, **change)
