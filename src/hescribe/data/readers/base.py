@@ -1,7 +1,7 @@
 """What a reader gives: the sections as the files hold them, before scale, panel and checks."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -34,8 +34,14 @@ class RawSection:
         Column and row on the capture array, shape ``(n_spots, 2)``; None if the platform has no array.
     technology
         Name in ``cards.TECHNOLOGIES``.
-    donor, organ
+    donor, organ, organism
         None if the files do not say.
+    pitch_um
+        Distance of neighbouring spot centres, where the reader or the files choose it.
+    mpp
+        um per pixel of ``xy_px`` by who states it; empty if nothing in the files does.
+    aligned
+        False if ``xy_px`` are pixels of no image: the section can have none.
     image
         Image that belongs to the section, None if there is none.
     coordinate_scale
@@ -60,6 +66,10 @@ class RawSection:
     technology: str = "other"
     donor: str | None = None
     organ: str | None = None
+    organism: str | None = None
+    pitch_um: float | None = None
+    mpp: Mapping[str, float] = field(default_factory=dict)
+    aligned: bool = True
     image: Path | None = None
     coordinate_scale: float = 1.0
     regions: np.ndarray | None = None
@@ -105,4 +115,22 @@ def match_spots(counted: Collection[str], placed: Collection[str], where: Path) 
     return both
 
 
-readers: Registry[Reader] = Registry("reader", "hescribe.data.readers", besides=("count_table",))
+def find_samples(source: Path, is_sample: Callable[[Path], bool]) -> list[Path]:
+    """Return the folders of 10x software below ``source``: itself, its ``outs``, or those of its subfolders."""
+    folders = [source, source / "outs"]
+    if source.is_dir():
+        folders += sorted(p for child in source.iterdir() for p in (child, child / "outs"))
+    return [f for f in folders if is_sample(f)]
+
+
+def name_sample(folder: Path) -> str:
+    """Return the name of a sample from its folder; ``outs`` takes that of the folder it lies in."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "outs" else folder.name
+
+
+readers: Registry[Reader] = Registry(
+    "reader",
+    "hescribe.data.readers",
+    besides=("count_table", "he_alignment", "tenx_matrix", "transcripts"),
+)
