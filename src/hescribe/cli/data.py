@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.params import SetOption, parse_params
 
 app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check it.")
 
@@ -21,8 +22,9 @@ Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")
 @command
 def import_(  # noqa: PLR0917 - one argument per option of the command
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the dataset.")],
-    reader: Annotated[str, typer.Option("--reader", help="Format: st, visium or h5ad.")],
+    reader: Annotated[str, typer.Option("--reader", help="Format; see hescribe list readers.")],
     out: Annotated[Path, typer.Option("--out", help="Cohort folder to write; must be new or empty.")],
+    params: SetOption = None,
     mpp: Annotated[
         float | None,
         typer.Option("--mpp", help="Size of a pixel of every image, in um; without it, as the data states it."),
@@ -48,6 +50,7 @@ def import_(  # noqa: PLR0917 - one argument per option of the command
         source,
         reader,
         out,
+        params=parse_params(params),
         mpp=mpp,
         manifest=manifest,
         card=card,

@@ -1,18 +1,16 @@
 """``hescribe embed``, ``fit`` and ``predict``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.params import SetOption, parse_params
 from hescribe.errors import InputError
 
 if TYPE_CHECKING:
     from hescribe.data.section import Section
-
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as name=value; may be repeated.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,7 +81,7 @@ def fit(
     predictor: Any = create_model(method)
     if is_control(predictor):
         raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
-    predictor = predictor.with_params(**_parse_params(params))
+    predictor = predictor.with_params(**parse_params(params))
     model = fit_model(predictor, read_cohort(cohort), read_protocol(protocol))
     write_model(out, model, overwrite=overwrite)
     counts: dict[str, int] = {}
@@ -145,18 +143,3 @@ def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section
     if source.suffix == ".h5ad":
         return [find_section(source)]
     return [grid_section(open_image(source, mpp), source.stem, pitch_um)]
-
-
-def _parse_params(pairs: list[str] | None) -> dict[str, object]:
-    """Return ``--set`` pairs as parameters: JSON where it parses, text where it does not."""
-    out: dict[str, object] = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair!r} is not name=value")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        out[name.strip()] = tuple(value) if isinstance(value, list) else value
-    return out
