@@ -67,7 +67,7 @@ class SectionCard:
         um per pixel of the coordinates in ``obsm["spatial"]``.
     mpp_source
         Where the scale came from: ``image``, ``--mpp``, ``manifest``, ``spot pitch``,
-        ``manifest pitch`` or ``synthetic``.
+        ``manifest pitch``, ``synthetic``, or what a reader found it in (``scalefactors``, ``alignment``, ...).
     """
 
     technology: TechnologyCard = TECHNOLOGIES["other"]

@@ -66,6 +66,32 @@ def test_a_mistake_is_one_sentence_and_exit_1(run, source, tmp_path):
     assert not (tmp_path / "cohort").exists()
 
 
+def test_a_parameter_of_the_reader_is_set(run, tmp_path):
+    place = [5.0, 15.0, 5.0, 15.0] * 2
+    table = pd.DataFrame({"feature_name": ["A", "A", "B", "B"] * 2, "x_location": place, "y_location": 5.0, "qv": 40.0})
+    (tmp_path / "x").mkdir()
+    table.to_parquet(tmp_path / "x/transcripts.parquet")
+    words = (
+        "import",
+        tmp_path / "x",
+        "--reader",
+        "xenium",
+        "--set",
+        "spot_um=10",
+        "--out",
+        tmp_path / "cohort",
+        "--json",
+    )
+    assert json.loads(run(*words).stdout)["n_spots"] == 2
+    for wrong, told in (
+        ("spot_um", "is not name=value"),
+        ("spots=1", "has no parameter 'spots'; did you mean 'spot_um'"),
+    ):
+        result = run("import", tmp_path / "x", "--reader", "xenium", "--set", wrong, "--out", tmp_path / "other")
+        assert result.exit_code == 1
+        assert told in result.stderr
+
+
 def test_wrong_usage_is_exit_2(run, source):
     assert run("import", source, "--reader", "st").exit_code == 2
 

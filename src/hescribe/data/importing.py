@@ -1,6 +1,7 @@
 """Import: from a dataset's own files to a cohort folder, with everything that was left out reported."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,21 @@ from anndata import AnnData
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
+from hescribe.cards import TECHNOLOGIES, DatasetCard, Grid, SectionCard
 from hescribe.data.catalogue import find_entry, recognise
 from hescribe.data.cohort import Cohort
 from hescribe.data.folder import check_target, write_cohort
 from hescribe.data.image import ImageSource
 from hescribe.data.manifest import Manifest, ManifestSection
-from hescribe.data.readers.base import RawSection, readers
-from hescribe.data.scale import choose_mpp, find_pitch_px
+from hescribe.data.readers.base import MIN_OVERLAP, RawSection, readers
+from hescribe.data.scale import choose_mpp, find_pitch_px, spans_grid
 from hescribe.data.section import Section
 from hescribe.data.slide import open_image, read_stated_mpp
 from hescribe.data.toml_file import read_toml
 from hescribe.data.validate import check_section
 from hescribe.errors import DataAccessError, PanelError, SchemaError
 from hescribe.progress import track
-from hescribe.units import mpp_from_pitch, to_um
+from hescribe.units import mpp_from_pitch, reduce_mpp, to_um
 
 MIN_SHARED = 0.5  # of the others' genes: a section below it is on another panel, and would empty the common one
 
@@ -67,6 +68,7 @@ def import_cohort(
     reader: str,
     out: Path,
     *,
+    params: Mapping[str, object] | None = None,
     mpp: float | None = None,
     manifest: Path | None = None,
     card: str | None = None,
@@ -87,6 +89,8 @@ def import_cohort(
         Name of the format, see ``hescribe list readers``.
     out
         Folder to write.
+    params
+        Parameters of the reader, for example ``{"spot_um": 100.0}``.
     mpp
         um per pixel of every image.
     manifest
@@ -108,13 +112,15 @@ def import_cohort(
         If the sections share too few genes.
     DataAccessError
         If a file is missing, damaged or cannot be written.
+    InputError
+        If the reader has no such parameter.
     """
     if not source.exists():
         raise DataAccessError(f"{source} does not exist")
     check_target(out, overwrite=overwrite)
     entry = find_entry(card) if card else recognise(source)
     facts = read_toml(manifest, Manifest) if manifest else entry.manifest if entry else Manifest()
-    raw = readers.create(reader).read(source)
+    raw = readers.create(reader, **(params or {})).read(source)
     facts.check_sections([r.id for r in raw])
     sections = [_to_section(r, facts, source, mpp) for r in track(raw, "placing spots")]
     if problems := [p for s in track(sections, "checking sections") for p in check_section(s)]:
@@ -128,7 +134,7 @@ def import_cohort(
     return ImportReport(
         cohort=cohort,
         path=out,
-        dropped_spots={r.id: r.dropped_spots for r in raw if r.dropped_spots},
+        dropped_spots={s.id: names for s in sections if (names := tuple(s.table.uns[keys.DROPPED_SPOTS]))},
         n_genes_measured={r.id: len(r.genes) for r in raw},
         n_genes_dropped=n_dropped,
         notes=_collect_notes(raw, facts, cohort),
@@ -188,29 +194,56 @@ def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | 
     """Return a reader's section with its scale, its image and every gene of its own table."""
     facts = manifest.of(raw.id)
     technology = TECHNOLOGIES[manifest.technology or raw.technology]
-    pitch_um = facts.pitch_um or manifest.pitch_um or technology.pitch_um
+    own_pitch_um = raw.pitch_um or technology.pitch_um
+    pitch_um = facts.pitch_um or manifest.pitch_um or own_pitch_um
     card = SectionCard(
         technology=technology,
         organ=facts.organ or manifest.organ or raw.organ or "unknown",
-        organism=manifest.organism or "unknown",
+        organism=manifest.organism or raw.organism or "unknown",
         pitch_um=pitch_um,
     )
     image = source / facts.image if facts.image else raw.image
+    if image and not raw.aligned:
+        problem = f"section {raw.id} is aligned to no image: {image.name} cannot be its image"
+        raise SchemaError(str(raw.where), [problem])
     scale = facts.coordinate_scale if facts.image else raw.coordinate_scale if image else 1.0
     xy_px = _check_places(raw) * scale
     stated = {"image": read_stated_mpp(image) if image else None, "--mpp": mpp, "manifest": facts.mpp}
-    if pitch_um and technology.grid and raw.array_xy is not None:
-        pitch_px = find_pitch_px(xy_px, raw.array_xy, technology.grid, f"section {raw.id}")
-        origin = "spot pitch" if pitch_um == technology.pitch_um else "manifest pitch"
-        stated[origin] = mpp_from_pitch(pitch_um, pitch_px)
+    stated |= {who: reduce_mpp(value, 1 / scale) for who, value in raw.mpp.items()}
+    needed = not any(stated.values())
+    if pitch_um and (pitch_px := _measure_pitch(raw, xy_px, technology.grid, needed=needed)):
+        stated["spot pitch" if pitch_um == own_pitch_um else "manifest pitch"] = mpp_from_pitch(pitch_um, pitch_px)
     mpp, origin = choose_mpp(stated, f"section {raw.id}")
-    return Section(
+    section = Section(
         id=raw.id,
         donor=manifest.donor_of(raw.id) or raw.donor or raw.id,
         table=_to_table(raw, xy_px, mpp),
         image=_open(image, mpp, facts) if image else None,
         card=replace(card, mpp=mpp, mpp_source=origin),
     )
+    return _leave_out_edge(section) if technology.unit == "pseudo-spot" else section
+
+
+def _leave_out_edge(section: Section) -> Section:
+    """Return a section without the pseudo-spots beyond its image: the platform often sees more than the scanner.
+
+    Over 10 % beyond it is no edge but a wrong alignment, which the check of the section refuses.
+    """
+    if section.image is None:
+        return section
+    inside = ((section.xy_um >= 0) & (section.xy_um <= section.image.size_um)).all(axis=1)
+    if inside.all() or inside.mean() < MIN_OVERLAP:
+        return section
+    table = section.table[inside].copy()
+    table.uns[keys.DROPPED_SPOTS] = [*table.uns[keys.DROPPED_SPOTS], *section.table.obs_names[~inside]]
+    return section.with_table(table)
+
+
+def _measure_pitch(raw: RawSection, xy_px: np.ndarray, grid: Grid | None, *, needed: bool) -> float | None:
+    """Return the pitch of the spots in pixels, None without a grid; spots in one line are refused if it is needed."""
+    if grid is None or raw.array_xy is None or not (needed or spans_grid(raw.array_xy)):
+        return None
+    return find_pitch_px(xy_px, raw.array_xy, grid, f"section {raw.id}")
 
 
 def _open(path: Path, mpp: float, facts: ManifestSection) -> ImageSource:

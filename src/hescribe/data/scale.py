@@ -41,7 +41,7 @@ def find_pitch_px(xy_px: np.ndarray, array_xy: np.ndarray, grid: Grid, where: st
     300.0
     """
     design = np.column_stack([array_xy, np.ones(len(array_xy))])
-    if len(array_xy) < 3 or np.linalg.matrix_rank(design) < 3:
+    if not spans_grid(array_xy):
         raise UnitsError(f"{where}: its {len(array_xy)} spots do not span a grid to take the scale from; give --mpp")
     if grid != "square" and len(set(np.unique((array_xy.sum(axis=1)) % 2))) > 1:
         raise UnitsError(f"{where}: its spots do not lie on a {grid} array (row + column is both odd and even)")
@@ -54,6 +54,17 @@ def find_pitch_px(xy_px: np.ndarray, array_xy: np.ndarray, grid: Grid, where: st
             f"at a pitch of {pitch_px:.0f} px); check that both belong to this section"
         )
     return pitch_px
+
+
+def spans_grid(array_xy: np.ndarray) -> bool:
+    """Return whether places on an array, shape ``(n_spots, 2)``, are not all in one line.
+
+    Examples
+    --------
+    >>> spans_grid(np.array([[0, 0], [1, 1], [2, 2]]))
+    False
+    """
+    return len(array_xy) > 2 and bool(np.linalg.matrix_rank(array_xy - array_xy[0]) == 2)
 
 
 def choose_mpp(stated: dict[str, float | None], where: str) -> tuple[float, str]:
