@@ -23,10 +23,11 @@ from hescribe.data.section import Section
 from hescribe.data.slide import open_image, read_stated_mpp
 from hescribe.data.toml_file import read_toml
 from hescribe.data.validate import check_section
-from hescribe.errors import DataAccessError, PanelError, SchemaError
+from hescribe.errors import DataAccessError, InputError, PanelError, SchemaError
 from hescribe.progress import track
 from hescribe.units import mpp_from_pitch, reduce_mpp, to_um
 
+IMAGE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".tif", ".tiff", ".btf", ".jpg", ".jpeg", ".png"}
 MIN_SHARED = 0.5  # of the others' genes: a section below it is on another panel, and would empty the common one
 
 
@@ -113,10 +114,9 @@ def import_cohort(
     DataAccessError
         If a file is missing, damaged or cannot be written.
     InputError
-        If the reader has no such parameter.
+        If the source is an image, or the reader has no such parameter.
     """
-    if not source.exists():
-        raise DataAccessError(f"{source} does not exist")
+    _check_source(source)
     check_target(out, overwrite=overwrite)
     entry = find_entry(card) if card else recognise(source)
     facts = read_toml(manifest, Manifest) if manifest else entry.manifest if entry else Manifest()
@@ -139,6 +139,16 @@ def import_cohort(
         n_genes_dropped=n_dropped,
         notes=_collect_notes(raw, facts, cohort),
     )
+
+
+def _check_source(source: Path) -> None:
+    if not source.exists():
+        raise DataAccessError(f"{source} does not exist")
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{source} is an image without expression, and a cohort needs counts; hescribe predict and embed take "
+            "the image itself"
+        )
 
 
 def choose_panel(sections: list[Section]) -> tuple[list[str], int]:

@@ -132,5 +132,5 @@ def name_sample(folder: Path) -> str:
 readers: Registry[Reader] = Registry(
     "reader",
     "hescribe.data.readers",
-    besides=("count_table", "he_alignment", "tenx_matrix", "transcripts"),
+    besides=("count_table", "h5ad_parts", "he_alignment", "tenx_matrix", "transcripts"),
 )
