@@ -106,7 +106,7 @@ def test_cli_page_names_the_options_that_all_commands_share():
 
 def test_a_command_that_does_not_exist_would_be_found():
     with pytest.raises(AssertionError, match="names no command"):
-        resolve(["hescribe", "data", "fetch"])
+        resolve(["hescribe", "data", "burn"])
     command, rest = resolve(["hescribe", "bench", "run", "--no-such-option"])
     with pytest.raises(Exception, match="No such option"):
         command.make_context("hescribe", rest)

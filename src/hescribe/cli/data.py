@@ -81,6 +81,47 @@ def import_(  # noqa: PLR0917 - one argument per option of the command
     )
 
 
+@app.command(
+    epilog="Examples:  hescribe data fetch her2st --out her2st   |   "
+    'hescribe data fetch hest_1k --out hest --only "HEST_v*.csv" --accept-licence'
+)
+@command
+def fetch(  # noqa: PLR0917 - one argument per option of the command
+    dataset: Annotated[str, typer.Argument(metavar="ID", help="Dataset; see hescribe list datasets.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; one that was begun is continued.")],
+    accept_licence: Annotated[  # noqa: FBT002 - a flag of the command
+        bool, typer.Option("--accept-licence", help="You have read the terms, where the licence is not open.")
+    ] = False,
+    only: Annotated[str, typer.Option("--only", help="Pattern of the paths wanted.")] = "*",
+    offline: Annotated[  # noqa: FBT002 - as above
+        bool, typer.Option("--offline", help="Use what was fetched before, and no network.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=32, help="Files at once.")] = 4,
+    extract: Annotated[  # noqa: FBT002 - as above
+        bool, typer.Option("--extract", help="Unpack each zip and tar into a folder beside it.")
+    ] = False,
+) -> None:
+    """Fetch a dataset of the catalogue: terms first, resumed where it was cut, every file checked."""
+    from hescribe.data.fetch import extract_fetched, fetch_dataset  # noqa: PLC0415 - keeps --help fast
+
+    report = fetch_dataset(
+        dataset, out, only=only, accept_licence=accept_licence, offline=offline, jobs=jobs, tell=OUTPUT.say
+    )
+    folders = extract_fetched(report) if extract else ()
+    OUTPUT.result(
+        {
+            "dataset": dataset,
+            "out": str(out),
+            "new": list(report.new),
+            "kept": list(report.kept),
+            "n_bytes": report.n_bytes,
+            "extracted": [str(f) for f in folders],
+        },
+        f"{out}: {len(report.new)} files fetched, {len(report.kept)} were there, {report.n_bytes / 1e6:.1f} MB"
+        + (f"; unpacked {', '.join(str(f) for f in folders)}" if folders else ""),
+    )
+
+
 @app.command(epilog="Examples:  hescribe data show cohort   |   hescribe data show her2st --json")
 @command
 def show(
