@@ -23,3 +23,19 @@ DRIVER = "driver"  # var: what moves a gene of a synthetic cohort
 DROPPED_SPOTS = "dropped_spots"  # uns: names of the spots left out at import
 N_GENES_MEASURED = "n_genes_measured"  # uns: genes in the section's own table, before the cut to the panel
 GENE_ID = "gene_id"  # var: stable identifier of the gene, where the name is a symbol
+
+# Layers of the SpaRED preparation, by SpaRED's names. d_: zeros filled by the adaptive median filter;
+# c_: batches corrected; deltas: less the gene's mean over the train sections; noisy_: as measured, gaps left.
+TPM = "tpm"
+LOG1P, D_LOG1P, C_LOG1P, C_D_LOG1P = "log1p", "d_log1p", "c_log1p", "c_d_log1p"  # log2(1 + tpm)
+DELTAS, D_DELTAS, C_DELTAS, C_D_DELTAS = "deltas", "d_deltas", "c_deltas", "c_d_deltas"
+MASK = "mask"  # True where a count was measured
+NOISY_D_LOG1P, NOISY_D_DELTAS = "noisy_d_log1p", "noisy_d_deltas"
+NOISY_C_D_LOG1P, NOISY_C_D_DELTAS = "noisy_c_d_log1p", "noisy_c_d_deltas"
+LOG1P_MEAN, D_LOG1P_MEAN = "log1p_avg_exp", "d_log1p_avg_exp"  # var: mean over the train sections
+C_LOG1P_MEAN, C_D_LOG1P_MEAN = "c_log1p_avg_exp", "c_d_log1p_avg_exp"  # as above
+EXP_FRAC, GLOB_EXP_FRAC = "exp_frac", "glob_exp_frac"  # var: share of spots with a count, lowest section and all
+D_LOG1P_MORAN = "d_log1p_moran"  # var: mean Moran's I over sections
+GENE_LENGTH = "gene_length"  # var: base pairs
+MEANS = (LOG1P_MEAN, D_LOG1P_MEAN, C_LOG1P_MEAN, C_D_LOG1P_MEAN)
+PREPARED_VAR = (*MEANS, EXP_FRAC, GLOB_EXP_FRAC, D_LOG1P_MORAN, GENE_LENGTH)

@@ -285,7 +285,7 @@ def _write_table(table: AnnData, path: Path) -> None:
     obs = [k for k in (keys.ARRAY_ROW, keys.ARRAY_COL, keys.DEPTH, keys.KEPT, keys.REGION) if k in table.obs]
     lean = AnnData(
         obs=table.obs[obs],
-        var=table.var[[k for k in (keys.GENE_ID,) if k in table.var]],
+        var=table.var[[k for k in (keys.GENE_ID, *keys.PREPARED_VAR) if k in table.var]],
         layers={k: table.layers[k] for k in table.layers},
         obsm={k: np.asarray(table.obsm[k]) for k in (keys.SPATIAL, keys.SPATIAL_UM) if k in table.obsm},
     )
