@@ -124,6 +124,12 @@ def test_show_prefers_a_cohort_to_a_dataset_of_the_same_name(run, source, tmp_pa
     assert json.loads(run("show", "her2st", "--json").stdout)["n_genes"] == 3
 
 
+def test_show_takes_a_folder_of_fetched_files_for_no_cohort(run, tmp_path, monkeypatch):
+    (tmp_path / "her2st").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "Andersson" in run("show", "her2st").stdout
+
+
 def test_show_suggests_a_dataset_and_names_a_folder_that_is_no_cohort(run, tmp_path):
     assert "did you mean 'her2st'" in run("show", "her2s").stderr
     assert "is no cohort" in run("show", tmp_path).stderr

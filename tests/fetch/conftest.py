@@ -22,6 +22,7 @@ class Reply:
     cut_at: int | None = None  # the connection ends after so many bytes of the body
     ranges: bool = True
     ignores_if_range: bool = False
+    most: int | None = None  # bytes of a range that are given at once
     close_delimited: bool = False
     faults: list = field(default_factory=list)
 
@@ -38,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
                 reply = reply.faults.pop(0)
         self.close_connection = True
         start = self._start(reply)
-        body = reply.content[start:]
+        body = reply.content[start : None if reply.most is None else start + reply.most]
         self.send_response(206 if start and reply.status == 200 else reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply.last_modified:
             self.send_header("Last-Modified", reply.last_modified)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(reply.content) - 1}/{len(reply.content)}")
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(reply.content)}")
         if not reply.close_delimited:
             self.send_header("Content-Length", str(reply.claim if reply.claim is not None else len(body)))
         self.send_header("Connection", "close")

@@ -61,6 +61,14 @@ def test_a_download_that_was_killed_is_resumed_by_the_next(host, get, target, re
     assert host.asked("/f")[-1] == "bytes=4000-"
 
 
+def test_a_server_that_gives_less_than_it_was_asked_for_is_asked_again(host, target, reply):
+    piece = reply(CONTENT, most=3000)
+    url = host.serve("/f", CONTENT, faults=[reply(CONTENT, cut_at=4000), piece, piece])
+    download(RemoteFile(url=url, path="f"), target, patience=Patience(sleep=lambda _: None))
+    assert target.read_bytes() == CONTENT
+    assert host.asked("/f") == [None, "bytes=4000-", "bytes=7000-", "bytes=10000-"]
+
+
 def test_a_server_that_ignores_ranges_starts_the_file_anew(host, get, target, reply):
     url = host.serve("/f", CONTENT, ranges=False, faults=[reply(CONTENT, cut_at=4000)])
     get(url)

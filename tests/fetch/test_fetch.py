@@ -128,6 +128,14 @@ def test_a_file_of_unknown_origin_is_taken_only_if_its_checksum_fits(run, out):
     assert run(make_entry(make_source(FILES))).kept == ("image.png",)
 
 
+def test_a_file_of_which_nothing_is_known_is_not_taken(run, out):
+    out.mkdir()
+    (out / "image.png").write_bytes(b"mine")
+    with pytest.raises(FormatError, match="nothing says what it should be"):
+        run(make_entry(make_source(FILES, checked=False)))
+    assert (out / "image.png").read_bytes() == b"mine"
+
+
 def test_a_file_that_changed_at_its_source_is_kept_aside_and_told(run, out, host):
     entry = make_entry(make_source(FILES, checked=False))
     run(entry)

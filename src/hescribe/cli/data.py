@@ -131,11 +131,11 @@ def show(
 ) -> None:
     """Show a cohort (sections, spots, image, scale) or a dataset of the catalogue (sources, splits, defects)."""
     from hescribe.cli.catalogue import show_dataset  # noqa: PLC0415 - keeps --help fast
-    from hescribe.data.catalogue import find_entry  # noqa: PLC0415 - as above
+    from hescribe.data.catalogue import find_entry, load_catalogue  # noqa: PLC0415 - as above
     from hescribe.data.folder import INDEX, read_index  # noqa: PLC0415 - as above
 
     path = Path(what)
-    if not (path / INDEX).is_file() and path.name == what and not path.is_dir():
+    if not (path / INDEX).is_file() and (what in load_catalogue() or not (path.exists() or path.name != what)):
         show_dataset(find_entry(what))
         return
     record = read_index(path)

@@ -1,6 +1,7 @@
 """Download one file whole: resumed where it was cut, checked against what its source publishes, never half taken."""
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,8 +110,9 @@ def download(
         except FormatError:
             _drop(part)
             raise
-    part.replace(target)
-    _state_path(part).unlink(missing_ok=True)
+    with _on_disk(target):
+        part.replace(target)
+        _state_path(part).unlink(missing_ok=True)
     return sha256
 
 
@@ -124,18 +126,18 @@ def _transfer(file: RemoteFile, part: Path, token: str | None, timeout_s: float,
             _drop(part)
             raise InterruptedTransfer("the beginning that was kept is longer than the file")
         if response.status_code == 206:
-            _check_continues(response, part, offset)
+            total: int | None = _check_continues(response, part, offset)
         else:
-            offset = 0
-        total = _read_length(response, offset)
+            offset, total = 0, _read_length(response)
         _check_announced(file, response, total, part, offset)
-        _write_state(part, file.url, response)
         limit = next(n for n in (file.size, total, 1 << 62) if n is not None) - offset
         with _on_disk(part):
             handle = part.open("r+b" if offset else "wb")
         with handle:
             handle.seek(offset)
             handle.truncate()
+            with _on_disk(part):  # only now: an old beginning must never stand under a new tag
+                _write_state(part, file.url, response)
             for piece in read_pieces(response, limit, file.url):
                 with _on_disk(part):
                     handle.write(piece)
@@ -159,23 +161,23 @@ def _resume_at(file: RemoteFile, part: Path) -> tuple[int, dict[str, str]]:
     return offset, headers
 
 
-def _check_continues(response: "requests.Response", part: Path, offset: int) -> None:
-    """Refuse a rest that does not join the beginning: another place, or a file that has changed."""
-    state, place = _read_state(part), response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+def _check_continues(response: "requests.Response", part: Path, offset: int) -> int:
+    """Return the length of the whole file if the answer joins the beginning; else drop it: the file has changed."""
+    state, headers = _read_state(part), response.headers
+    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
     same = state is not None and (
-        state.etag == response.headers.get("ETag", "")
-        if state.etag
-        else state.last_modified == response.headers.get("Last-Modified", "")
+        state.etag == headers.get("ETag", "") if state.etag else state.last_modified == headers.get("Last-Modified", "")
     )
-    if place != str(offset) or not same:
+    if not (same and place and int(place[1]) == offset):
         _drop(part)
         raise InterruptedTransfer("the file changed on the server while it was fetched")
+    return int(place[2])
 
 
-def _read_length(response: "requests.Response", offset: int) -> int | None:
-    """Return the length of the whole file as the server states it, None if it does not."""
+def _read_length(response: "requests.Response") -> int | None:
+    """Return the length of a file as the server states it, None if it does not."""
     length = response.headers.get("Content-Length", "")
-    return offset + int(length) if length.isdecimal() else None
+    return int(length) if length.isdecimal() else None
 
 
 def _check_announced(
