@@ -2,9 +2,12 @@ import json
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from hescribe.cli.app import app as program
 from hescribe.cli.data import app
+from hescribe.data.catalogue import load_catalogue
 
 
 @pytest.fixture
@@ -134,3 +137,9 @@ def test_show_suggests_a_dataset_and_names_a_folder_that_is_no_cohort(run, tmp_p
     assert "did you mean 'her2st'" in run("show", "her2s").stderr
     assert "is no cohort" in run("show", tmp_path).stderr
     assert "is no cohort" in run("show", tmp_path / "missing").stderr
+
+
+def test_the_list_of_datasets_shows_every_id_whole_on_100_columns(monkeypatch):
+    monkeypatch.setattr("hescribe.cli.output.Console", lambda **options: Console(**options | {"width": 100}))
+    printed = CliRunner().invoke(program, ["list", "datasets"]).stdout.split()
+    assert set(load_catalogue()) <= set(printed)

@@ -20,7 +20,7 @@ def list_datasets() -> None:
     for collection, heading in COLLECTIONS.items():
         rows = [_to_line(e) for e in entries if e.collection == collection]
         OUTPUT.table(rows, title=f"\n{heading} ({len(rows)})")
-    OUTPUT.say("hescribe data show ID shows one of them, with its known defects")
+    OUTPUT.say("? donors: not known. hescribe data show ID shows a dataset, with its known defects")
 
 
 def show_dataset(entry: Entry) -> None:
@@ -58,15 +58,16 @@ def _to_row(entry: Entry) -> dict[str, object]:
 
 
 def _to_line(entry: Entry) -> dict[str, object]:
+    """Return a row that fits 100 columns with the longest id."""
     row = _to_row(entry)
     organism = ", ".join(SHORT.get(o, o) for o in entry.organism.split(", "))
+    technology = {"technology": entry.technology} if entry.collection == "other" else {}
     return {
         "id": entry.id,
-        "organism": organism,
-        "organ": entry.organ,
-        "technology": entry.technology,
+        "tissue": f"{organism} {entry.organ}",
+        **technology,
         "sections": row["n_sections"],
-        "donors": "unknown" if not entry.donors_known else str(row["n_donors"] or entry.published.n_patients),
+        "donors": str(row["n_donors"] or entry.published.n_patients) if entry.donors_known else "?",
         "terms": f"{entry.terms}, gated" if entry.gated else entry.terms,
         "defects": len(entry.warning),
     }
