@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hescribe.cli import prepare
+from hescribe.cli import convert, prepare
 from hescribe.cli.output import OUTPUT, command
 from hescribe.cli.params import SetOption, parse_params
 
 app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check it.")
+convert.add_to(app)
 prepare.add_to(app)
 
 Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")]

@@ -18,7 +18,7 @@ from hescribe._support import write_whole_folder
 from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.h5ad import write_h5ad
-from hescribe.data.image import ArrayImage, ImageSource
+from hescribe.data.image import ArrayImage, ImageSource, LazyImage
 from hescribe.data.manifest import Box, Channel
 from hescribe.data.plain import PlainImage, hash_file
 from hescribe.data.section import Section
@@ -298,7 +298,7 @@ def _keep_image(section: Section, tmp: Path, path: Path, *, copy: bool) -> dict[
     image = section.image
     if image is None:
         return None
-    if isinstance(image, ArrayImage):
+    if isinstance(image, ArrayImage | LazyImage):
         (tmp / IMAGES).mkdir(exist_ok=True)
         inside = tmp / IMAGES / f"{section.id}.png"
         Image.fromarray(image.pixels).save(inside, compress_level=1)

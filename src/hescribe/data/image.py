@@ -1,5 +1,6 @@
 """ImageSource: an image read lazily, in micrometres; and the arrays and flat files behind it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -107,6 +108,46 @@ class ArrayImage:
         """Width and height in um."""
         height, width = self.pixels.shape[:2]
         return float(to_um(width, self.mpp)), float(to_um(height, self.mpp))
+
+    def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
+        """Return a region, shape ``(h, w, 3)`` uint8."""
+        return read_region(self.pixels, self.mpp, x_um, y_um, size_um, mpp)
+
+
+@dataclass(frozen=True)
+class LazyImage:
+    """An image inside another file, decoded each time it is asked for; writing a cohort writes it out once.
+
+    Parameters
+    ----------
+    load
+        Returns the pixels, shape ``(h, w, 3)`` uint8.
+    size_px
+        Width and height.
+    fingerprint
+        Identifies the content; the caller vouches for it.
+    mpp
+        um per pixel.
+    """
+
+    load: Callable[[], np.ndarray] = field(repr=False)
+    size_px: tuple[int, int]
+    fingerprint: str
+    mpp: float
+
+    def __post_init__(self) -> None:
+        check_mpp(self.mpp, f"image {self.fingerprint}")
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height in um."""
+        width, height = self.size_px
+        return float(to_um(width, self.mpp)), float(to_um(height, self.mpp))
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The decoded image, shape ``(h, w, 3)`` uint8."""
+        return self.load()
 
     def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
         """Return a region, shape ``(h, w, 3)`` uint8."""

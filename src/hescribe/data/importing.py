@@ -126,9 +126,10 @@ def import_cohort(
     if problems := [p for s in track(sections, "checking sections") for p in check_section(s)]:
         raise SchemaError(str(source), problems)
     panel, n_dropped = choose_panel(sections)
+    own_card = DatasetCard(id=out.resolve().name, technology=sections[0].card.technology.name)
     cohort = Cohort(
         tuple(s.with_table(_to_panel(s.table, panel)) for s in sections),
-        entry.card if entry else DatasetCard(id=out.resolve().name, technology=sections[0].card.technology.name),
+        entry.card if entry else raw[0].dataset or own_card,
     )
     write_cohort(cohort, out, copy_images=copy_images, overwrite=overwrite)
     return ImportReport(
@@ -214,11 +215,11 @@ def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | 
     )
     image = source / facts.image if facts.image else raw.image
     if image and not raw.aligned:
-        problem = f"section {raw.id} is aligned to no image: {image.name} cannot be its image"
+        problem = f"section {raw.id} is aligned to no image: {facts.image} cannot be its image"
         raise SchemaError(str(raw.where), [problem])
     scale = facts.coordinate_scale if facts.image else raw.coordinate_scale if image else 1.0
     xy_px = _check_places(raw) * scale
-    stated = {"image": read_stated_mpp(image) if image else None, "--mpp": mpp, "manifest": facts.mpp}
+    stated = {"image": read_stated_mpp(image) if isinstance(image, Path) else None, "--mpp": mpp, "manifest": facts.mpp}
     stated |= {who: reduce_mpp(value, 1 / scale) for who, value in raw.mpp.items()}
     needed = not any(stated.values())
     if pitch_um and (pitch_px := _measure_pitch(raw, xy_px, technology.grid, needed=needed)):
@@ -228,7 +229,7 @@ def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | 
         id=raw.id,
         donor=manifest.donor_of(raw.id) or raw.donor or raw.id,
         table=_to_table(raw, xy_px, mpp),
-        image=_open(image, mpp, facts) if image else None,
+        image=_open(image, mpp, facts) if isinstance(image, Path) else image(mpp) if image else None,
         card=replace(card, mpp=mpp, mpp_source=origin),
     )
     return _leave_out_edge(section) if technology.unit == "pseudo-spot" else section
@@ -283,7 +284,8 @@ def _to_table(raw: RawSection, xy_px: np.ndarray, mpp: float) -> AnnData:
     obs = pd.DataFrame(index=pd.Index(raw.spots, dtype=str))
     if raw.array_xy is not None:
         obs[keys.ARRAY_COL], obs[keys.ARRAY_ROW] = raw.array_xy[:, 0], raw.array_xy[:, 1]
-    obs[keys.DEPTH] = np.asarray(raw.counts.sum(axis=1), dtype=np.float64).ravel()
+    depth = raw.counts.sum(axis=1) if raw.depth is None else raw.depth
+    obs[keys.DEPTH] = np.asarray(depth, dtype=np.float64).ravel()
     if raw.regions is not None:
         obs[keys.REGION] = pd.Categorical(raw.regions)
     var = pd.DataFrame(index=pd.Index(raw.genes, dtype=str))

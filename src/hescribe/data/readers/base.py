@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy import sparse
 
+from hescribe.cards import DatasetCard
+from hescribe.data.image import ImageSource
 from hescribe.errors import SchemaError
 from hescribe.registry import Registry
 
@@ -43,15 +45,21 @@ class RawSection:
     aligned
         False if ``xy_px`` are pixels of no image: the section can have none.
     image
-        Image that belongs to the section, None if there is none.
+        File of the section's image; or, for one inside another file, what makes it once its um per
+        pixel are known; None if there is none.
     coordinate_scale
         Pixels of ``image`` per pixel of ``xy_px``.
+    depth
+        Counts of each spot over all measured genes, shape ``(n_spots,)``, where the table holds a part
+        of them; None: the sum of ``counts``.
     regions
         Pathologist's label of each spot, shape ``(n_spots,)``; None if there are none.
     gene_ids
         Stable identifier of each gene; None if the names are all there is.
     dropped_spots
         Names of the spots left out because only one of the files has them.
+    dataset
+        Card of the cohort that was converted to this file; None for all others.
     notes
         What the user should know about how the files were read, one sentence each.
     """
@@ -70,11 +78,13 @@ class RawSection:
     pitch_um: float | None = None
     mpp: Mapping[str, float] = field(default_factory=dict)
     aligned: bool = True
-    image: Path | None = None
+    image: Path | Callable[[float], ImageSource] | None = None
     coordinate_scale: float = 1.0
+    depth: np.ndarray | None = None
     regions: np.ndarray | None = None
     gene_ids: tuple[str, ...] | None = None
     dropped_spots: tuple[str, ...] = ()
+    dataset: DatasetCard | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 
 from hescribe import keys
+from hescribe.data.facts import FACTS, read_facts
 from hescribe.data.readers.base import RawSection
 from hescribe.data.readers.h5ad_parts import TableParts, read_parts
 from hescribe.errors import DataAccessError, SchemaError
@@ -50,11 +53,38 @@ def find_tables(source: Path) -> list[Path]:
     return files
 
 
-def to_array_xy(parts: TableParts, rows: np.ndarray | slice = slice(None)) -> np.ndarray | None:
-    """Return column and row on the capture array of some spots, shape ``(n, 2)``; None if the table has no array."""
-    if not {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(parts.obs):
+def find_array_xy(obs: pd.DataFrame) -> np.ndarray | None:
+    """Return column and row on the capture array, shape ``(n_spots, 2)``; None if the table has no array."""
+    if not {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(obs):
         return None
-    return parts.obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].iloc[rows].to_numpy(dtype=np.int64)
+    return obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].to_numpy(dtype=np.int64)
+
+
+def find_donor(obs: pd.DataFrame, section: str, path: Path) -> str | None:
+    """Return the donor of a section's spots, None if no column names it.
+
+    Raises
+    ------
+    SchemaError
+        If the spots are of several donors.
+    """
+    column = next((c for c in DONOR_COLUMNS if c in obs), None)
+    donors = sorted(obs[column].astype(str).unique()) if column else []
+    if len(donors) > 1:
+        problem = f"section {section} has spots of {len(donors)} donors ({donors[0]}, {donors[1]}, ...)"
+        raise SchemaError(str(path), [problem])
+    return donors[0] if donors else None
+
+
+def find_depth(obs: pd.DataFrame, counts: sparse.csr_matrix) -> np.ndarray | None:
+    """Return the depth over all measured genes that a converted cohort keeps, shape ``(n_spots,)``.
+
+    None if there is no such column, or it holds something else: no spot has less depth than counts.
+    """
+    depth = pd.to_numeric(obs[keys.DEPTH], errors="coerce").to_numpy() if keys.DEPTH in obs else None
+    if depth is None or not (depth >= np.asarray(counts.sum(axis=1)).ravel()).all():
+        return None
+    return np.asarray(depth, dtype=np.float64)
 
 
 def _read_file(path: Path) -> list[RawSection]:
@@ -66,19 +96,17 @@ def _read_file(path: Path) -> list[RawSection]:
 
 def _to_raw(name: str, path: Path, parts: TableParts, rows: np.ndarray) -> RawSection:
     """Return one section of a file: the spots in ``rows``."""
-    obs, array_xy = parts.obs.iloc[rows], to_array_xy(parts, rows)
-    donor_column = next((c for c in DONOR_COLUMNS if c in obs), None)
-    donors = sorted(obs[donor_column].astype(str).unique()) if donor_column else []
-    if len(donors) > 1:
-        raise SchemaError(
-            str(path), [f"section {name} has spots of {len(donors)} donors ({donors[0]}, {donors[1]}, ...)"]
-        )
+    obs = parts.obs.iloc[rows]
+    array_xy = find_array_xy(obs)
     ids = next((c for c in ID_COLUMNS if c in parts.var), None)
     notes = []
     images = [p for s in IMAGE_SUFFIXES if (p := path.with_suffix(s)).is_file()]
     if parts.scalefactors and not images:
         notes.append("a reduced image inside the file is not used; name the image in an import manifest")
     factors = parts.scalefactors.get(name, {})
+    facts = read_facts(parts.metadata.get(name, {}).get(FACTS), str(path))
+    if not facts and array_xy is not None and parts.scalefactors:
+        facts = {"technology": "visium"}
     return RawSection(
         id=name,
         where=path,
@@ -88,10 +116,11 @@ def _to_raw(name: str, path: Path, parts: TableParts, rows: np.ndarray) -> RawSe
         spots=tuple(obs.index.astype(str)),
         xy_px=None if parts.xy_px is None else np.asarray(parts.xy_px[rows], dtype=np.float64),
         array_xy=array_xy,
-        technology="visium" if array_xy is not None and parts.scalefactors else "other",
-        donor=donors[0] if donors else None,
+        donor=find_donor(obs, name, path),
         mpp={MPP_FACTOR: factors[MPP_FACTOR]} if MPP_FACTOR in factors else {},
         image=images[0] if images else None,
+        depth=find_depth(obs, parts.counts[rows]),
         regions=obs[keys.REGION].astype(str).to_numpy() if keys.REGION in obs else None,
         notes=tuple(notes),
+        **facts,
     )

@@ -22,6 +22,7 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.errors import FormatError, SchemaError
 
+LIBRARY_PARTS = ("scalefactors", "metadata")
 Place = tuple[str, Callable[[], Any], Callable[[], pd.DataFrame]]  # name, matrix or None, its genes
 
 
@@ -39,8 +40,8 @@ class TableParts:
         Shape ``(n_spots, n_genes)``: the first matrix of whole numbers.
     xy_px
         ``obsm["spatial"]``, shape ``(n_spots, 2)``; None if there is none.
-    scalefactors
-        ``uns["spatial"][library]["scalefactors"]`` by library.
+    scalefactors, metadata
+        ``uns["spatial"][library]["scalefactors"]`` and ``["metadata"]`` by library.
     obsm
         Names of all there is in ``obsm``.
     """
@@ -50,6 +51,7 @@ class TableParts:
     counts: sparse.csr_matrix
     xy_px: np.ndarray | None
     scalefactors: dict[str, dict[str, float]]
+    metadata: dict[str, dict[str, Any]]
     obsm: tuple[str, ...]
 
 
@@ -79,11 +81,13 @@ def read_parts(path: Path) -> TableParts:
 
 
 def _from_file(file: h5py.File, path: Path) -> TableParts:
-    counts, var = _find_counts(_places_of_file(file), path)
+    counts, var = _first_counts(_places_of_file(file), path)
     obsm, libraries = file.get("obsm", {}), file.get(f"uns/{keys.SPATIAL}", {})
-    factors = {name: read_elem(lib["scalefactors"]) for name, lib in libraries.items() if "scalefactors" in lib}
+    factors, metadata = (
+        {name: read_elem(lib[part]) for name, lib in libraries.items() if part in lib} for part in LIBRARY_PARTS
+    )
     xy_px = read_elem(obsm[keys.SPATIAL]) if keys.SPATIAL in obsm else None
-    return TableParts(read_elem(file["obs"]), var, counts, xy_px, _to_numbers(factors), tuple(obsm))
+    return TableParts(read_elem(file["obs"]), var, counts, xy_px, _to_numbers(factors), metadata, tuple(obsm))
 
 
 def _places_of_file(file: h5py.File) -> Iterator[Place]:
@@ -105,19 +109,31 @@ def _read_whole(path: Path) -> AnnData:
 
 
 def _from_table(table: AnnData, path: Path) -> TableParts:
+    counts, var = find_counts(table, path)
+    libraries = table.uns.get(keys.SPATIAL, {})
+    factors, metadata = ({k: v.get(part, {}) for k, v in libraries.items()} for part in LIBRARY_PARTS)
+    xy_px = np.asarray(table.obsm[keys.SPATIAL]) if keys.SPATIAL in table.obsm else None
+    return TableParts(table.obs, var, counts, xy_px, _to_numbers(factors), metadata, tuple(table.obsm))
+
+
+def find_counts(table: AnnData, path: Path) -> tuple[sparse.csr_matrix, pd.DataFrame]:
+    """Return the counts of a table in memory and the genes they are over, found as in ``read_parts``.
+
+    Raises
+    ------
+    SchemaError
+        If no matrix holds whole numbers only.
+    """
     raw = table.raw
     places: list[Place] = [
         (f"layers[{keys.COUNTS!r}]", lambda: table.layers.get(keys.COUNTS), lambda: table.var),
         ("X", lambda: table.X, lambda: table.var),
         ("raw.X", lambda: None if raw is None else raw.X, lambda: raw.var),
     ]
-    counts, var = _find_counts(iter(places), path)
-    factors = {k: v.get("scalefactors", {}) for k, v in table.uns.get(keys.SPATIAL, {}).items()}
-    xy_px = np.asarray(table.obsm[keys.SPATIAL]) if keys.SPATIAL in table.obsm else None
-    return TableParts(table.obs, var, counts, xy_px, _to_numbers(factors), tuple(table.obsm))
+    return _first_counts(iter(places), path)
 
 
-def _find_counts(places: Iterator[Place], path: Path) -> tuple[sparse.csr_matrix, pd.DataFrame]:
+def _first_counts(places: Iterator[Place], path: Path) -> tuple[sparse.csr_matrix, pd.DataFrame]:
     """Return the first matrix of whole numbers, and the genes it is over."""
     seen: list[str] = []
     for name, read_matrix, read_var in places:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from hescribe.data.readers.base import MIN_OVERLAP, RawSection
-from hescribe.data.readers.h5ad import find_tables, to_array_xy
+from hescribe.data.readers.h5ad import find_array_xy, find_tables
 from hescribe.data.readers.h5ad_parts import TableParts, read_parts
 from hescribe.data.readers.transcripts import is_control
 from hescribe.errors import DataAccessError, FormatError, SchemaError
@@ -79,7 +79,7 @@ class HestReader(Params):
             spots=tuple(parts.obs.index.astype(str)),
             xy_px=np.asarray(parts.xy_px, dtype=np.float64),
             # The array places of pooled Visium HD bins were numbered after the empty ones had gone.
-            array_xy=None if technology == "visium_hd" else to_array_xy(parts),
+            array_xy=None if technology == "visium_hd" else find_array_xy(parts.obs),
             technology=technology,
             donor=_name_donor(facts, several_studies=several_studies),
             organ=_text(facts, "organ"),

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from hescribe.data.readers.base import RawSection
-from hescribe.data.readers.h5ad import find_tables, to_array_xy
+from hescribe.data.readers.h5ad import find_array_xy, find_tables
 from hescribe.data.readers.h5ad_parts import TableParts, read_parts
 from hescribe.errors import SchemaError
 from hescribe.params import Params
@@ -60,7 +60,7 @@ def _to_raw(slide: str, path: Path, parts: TableParts, rows: np.ndarray) -> RawS
         gene_ids=genes if all(g.startswith("ENS") for g in genes) else None,
         spots=tuple(obs.index.astype(str)),
         xy_px=None if parts.xy_px is None else np.asarray(parts.xy_px[rows], dtype=np.float64),
-        array_xy=to_array_xy(parts, rows),
+        array_xy=find_array_xy(obs),
         technology="visium",
         donor=donor,
         notes=tuple(notes),
