@@ -101,6 +101,13 @@ def test_known_identifiers_resolve_what_the_symbol_alone_would_not(raw_cohort, t
     assert mapping.names == {"TWIN": "ENSG00000003", "other": "ENSG00000001"}
 
 
+def test_a_gene_without_an_identifier_of_its_own_goes_by_its_name(raw_cohort, table):
+    cohort = renamed(raw_cohort, ("ONE", "b", "c"), ids=["", "ENSG00000002", None])
+    assert rename_genes(cohort, "id", table)[1].names == {"ONE": "ENSG00000001", "b": "ENSG00000002"}
+    twice = renamed(raw_cohort, ("ONE", "b"), ids=["ENSG00000002", "ENSG00000002"])
+    assert rename_genes(twice, "id", table)[1].names == {"ONE": "ENSG00000001"}
+
+
 def test_names_there_and_back_are_the_same(raw_cohort):
     cohort = renamed(raw_cohort, ("ENSG00000141510", "ENSG00000111640", "ENSG00000075624"))
     symbols, _ = rename_genes(cohort, "symbol")

@@ -147,6 +147,8 @@ class TestLayers:
         assert not {"GENE01", "GENE03"} & set(published.panels_.retained)
         kept = SparedPreparation(**{**settings, "lengths": "all"}).fit(shallow)
         assert "GENE01" in kept.panels_.retained
+        length = dict(zip(published.panels_.genes, published.facts_[keys.GENE_LENGTH], strict=True))
+        assert all(length[g] == 500 + 100 * int(g.removeprefix("GENE")) for g in length)
 
     def test_genes_stand_in_descending_order_of_moran(self, published, prepared):
         assert np.all(np.diff(published.facts_[keys.D_LOG1P_MORAN]) <= 0)

@@ -162,11 +162,14 @@ def organism_of(cohort: Cohort) -> str:
 
 
 def stable_ids(cohort: Cohort) -> dict[str, str]:
-    """Return the panel by the surest name of each gene: the identifier in ``var["gene_id"]``, or its name."""
-    var = cohort[0].table.var
-    if keys.GENE_ID not in var or var[keys.GENE_ID].duplicated().any() or var[keys.GENE_ID].isna().any():
-        return {g: g for g in cohort.genes}
-    return dict(zip(var[keys.GENE_ID].astype(str), cohort.genes, strict=True))
+    """Return the panel by the surest name of each gene: its own identifier in ``var["gene_id"]``, else its name."""
+    var, genes = cohort[0].table.var, cohort.genes
+    if keys.GENE_ID not in var:
+        return {g: g for g in genes}
+    ids = var[keys.GENE_ID].astype("string").fillna("")
+    shared = ids.duplicated(keep=False).to_numpy()
+    surest = [g if not i or twice else str(i) for i, g, twice in zip(ids, genes, shared, strict=True)]
+    return dict(zip(surest if len(set(surest)) == len(genes) else genes, genes, strict=True))
 
 
 def _in_words_of(mapping: GeneMapping, known: dict[str, str]) -> GeneMapping:

@@ -2,7 +2,8 @@
 
 The frozen ones are the public facts of GENCODE's basic annotation (Frankish et al., GENCODE 2021,
 Nucleic Acids Research, doi:10.1093/nar/gkaa1087), built by ``scripts/build_gene_table.py``: v43 for
-human and vM33 for mouse, the releases that SpaRED takes its lengths from.
+human and vM33 for mouse, the releases that SpaRED takes its lengths from. Lengths are those of GTFtools
+for all genes that it lists; it leaves out the 37 of each mitochondrial chromosome.
 """
 
 from dataclasses import dataclass, field

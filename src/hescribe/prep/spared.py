@@ -120,27 +120,29 @@ class SparedPreparation(Params):
         trained = _named(cohort, train)
         seen = tuple(cohort) if self.fitted_on == "all" else trained
         self._check_batches(seen)
+        names = cohort.genes
         shares = Shares.of((s, self._valid(s)) for s in track(seen, "counting genes"))
-        passed = self._pass(cohort.genes, shares)
+        passed = self._pass(names, shares)
         lengths = self._find_lengths(cohort)
-        retained = [i for i in passed if cohort.genes[i] in lengths]
+        retained = [i for i in passed if names[i] in lengths]
         if not retained:
             raise InputError(
                 f"none of the {len(passed)} genes that pass has a length; is the gene table of this organism?"
             )
-        retained_genes = tuple(cohort.genes[i] for i in retained)
+        retained_genes = tuple(names[i] for i in retained)
         length_bp = np.array([lengths[g] for g in retained_genes])
-        panels = Panels(tuple(cohort.genes[i] for i in passed), retained_genes, length_bp)
+        panels = Panels(tuple(names[i] for i in passed), retained_genes, length_bp)
         moran = _mean_defined([self._moran(panels, s) for s in track(seen, "ranking genes")])
         best = top_of(retained_genes, moran, self.n_genes)
         chosen = [retained[i] for i in best]
-        self.panels_ = replace(panels, genes=tuple(cohort.genes[i] for i in chosen))
+        self.panels_ = replace(panels, genes=tuple(names[i] for i in chosen))
         self.facts_ = {
             keys.EXP_FRAC: shares.lowest[chosen],
             keys.GLOB_EXP_FRAC: shares.overall[chosen],
             keys.D_LOG1P_MORAN: moran[best],
-            keys.GENE_LENGTH: length_bp[best],
         }
+        if self.lengths != "none":
+            self.facts_[keys.GENE_LENGTH] = length_bp[best]
         self.measured_share_ = float(shares.overall[passed].mean())
         self.train_ = tuple(s.id for s in trained)
         self._learn(seen)
