@@ -75,6 +75,12 @@ class SparedPreparation(Params):
     correct_new_batch
         Whether a batch that the fit has not seen is corrected by its own expression. That reads what a
         prediction of it is scored on; without it, such a batch is left as it is.
+
+    Notes
+    -----
+    Gaps of a section, held out or not, are filled from that section's own spots: what stands where
+    ``mask`` is false is not measured, and nothing is scored there. Where it is true, a held-out value
+    depends on its own spot's counts and on the train sections alone, unless ``uses_truth``.
     """
 
     name: ClassVar[str] = "spared"
