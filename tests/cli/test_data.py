@@ -36,7 +36,7 @@ def test_import_show_and_check_work_together(run, source, tmp_path):
     imported = run("import", source, "--reader", "st", "--out", out)
     assert imported.exit_code == 0
     assert "2 sections of 2 donors, 47 spots, 3 genes in all sections (0 others left out)" in imported.stdout
-    assert "A1: 1 spots left out, only one of its files has them: 1x1" in imported.stderr
+    assert "A1: 1 spots left out, not in all of its files or beyond its image: 1x1" in imported.stderr
     assert "A1" in run("show", out).stdout
     assert "0 errors, 1 warnings" in run("check", out).stdout
 

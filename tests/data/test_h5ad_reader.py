@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +95,20 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(DataAccessError, match=r"holds no .h5ad file"):
         read(tmp_path)
+
+
+def test_a_file_of_an_older_anndata_is_read_as_a_whole(tmp_path):
+    given = table(donor="d7")
+    given.raw = given.copy()
+    given.X = np.log1p(given.X)
+    given.write_h5ad(tmp_path / "sec.h5ad")
+    new = read(tmp_path / "sec.h5ad")[0]
+    with h5py.File(tmp_path / "sec.h5ad", "r+") as file:
+        del file.attrs["encoding-type"]
+        del file.attrs["encoding-version"]
+    old = read(tmp_path / "sec.h5ad")[0]
+    assert old.counts.toarray().tolist() == new.counts.toarray().tolist() == given.raw.X.tolist()
+    assert (old.genes, old.spots, old.donor) == (new.genes, new.spots, "d7")
 
 
 @pytest.mark.real

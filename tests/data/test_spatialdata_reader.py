@@ -29,7 +29,9 @@ def cell_table():
 def write_store(tmp_path):
     """Return a writer of stores: ``write_store(images=..., tables=...)`` with circles called ``cells``."""
 
-    def write(*, images=("he",), tables=("table",), annotate=True, n_channels=3, system="global", labels=False):
+    def write(
+        *, images=("he",), tables=("table",), annotate=True, n_channels=3, system="global", labels=False, channels=None
+    ):
         with load_spatialdata() as spatialdata:
             models, maps = spatialdata.models, spatialdata.transformations
             place = maps.Affine(MATRIX, input_axes=("x", "y"), output_axes=("x", "y"))
@@ -44,7 +46,10 @@ def write_store(tmp_path):
             told = {"region": "cells", "region_key": "region", "instance_key": "cell_id"} if annotate else {}
             parse = models.Image2DModel.parse
             store = spatialdata.SpatialData(
-                images={i: parse(pixels, dims=("c", "y", "x"), transformations={system: place}) for i in images},
+                images={
+                    i: parse(pixels, dims=("c", "y", "x"), c_coords=channels, transformations={system: place})
+                    for i in images
+                },
                 shapes={"elsewhere" if labels else "cells": shapes},
                 labels={"cells": models.Labels2DModel.parse(np.zeros((9, 9), dtype=np.int32))} if labels else {},
                 tables={t: models.TableModel.parse(cell_table(), **told) for t in tables},
@@ -116,13 +121,30 @@ def test_several_images_are_not_chosen_from(write_store):
     [
         ({"tables": ()}, "it has no table: there are no counts"),
         ({"annotate": False}, "its table annotates no region"),
-        ({"n_channels": 5}, "image 'he' has 5 channels of uint8; H&E has 3"),
+        ({"n_channels": 5}, "image 'he' has the channels 0, 1, 2, 3, 4 of uint8; H&E has r, g, b"),
         ({"labels": True, "images": ()}, "region 'cells' is no shapes element"),
     ],
 )
 def test_a_store_that_is_no_section_is_refused(write_store, kind, told):
     with pytest.raises(SchemaError, match=told):
         read(write_store(**kind))
+
+
+@pytest.mark.parametrize(("channels", "is_colour"), [(["b", "g", "r"], True), (["DAPI", "CD3", "CD8"], False)])
+def test_channels_are_taken_by_their_names(write_store, channels, is_colour):
+    path = write_store(channels=channels)
+    if is_colour:
+        pixels = np.random.default_rng(1).integers(0, 255, (3, 700, 600), dtype=np.uint8)
+        assert (read(path).image(0.5).pixels == pixels[::-1].transpose(1, 2, 0)).all()
+    else:
+        with pytest.raises(SchemaError, match="has the channels dapi, cd3, cd8"):
+            read(path)
+
+
+def test_a_mask_for_an_image_inside_a_store_is_refused(write_store, tmp_path):
+    (tmp_path / "m.toml").write_text('[[section]]\nid = "cells"\nblack_background = true\nmpp = 0.5')
+    with pytest.raises(InputError, match="section cells: masks are for image files"):
+        import_cohort(write_store(), "spatialdata", tmp_path / "c", manifest=tmp_path / "m.toml")
 
 
 def test_an_image_in_another_system_is_refused(write_store):

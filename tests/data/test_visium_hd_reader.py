@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 from scipy import sparse
 
@@ -13,6 +15,7 @@ from hescribe import keys
 from hescribe.data.folder import read_cohort
 from hescribe.data.importing import import_cohort
 from hescribe.data.readers.base import readers
+from hescribe.data.readers.visium_hd import pool
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError, UnitsError
 
 MPP = 0.5
@@ -258,6 +261,28 @@ def test_a_truncated_file_is_refused(outs, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(FormatError, match="is damaged"):
         read(outs)
+
+
+def test_a_table_without_bins_is_refused(outs):
+    write_h5(
+        bins(outs, 16) / "filtered_feature_bc_matrix.h5", np.zeros((0, 3), dtype=np.int64), np.array([], dtype=str)
+    )
+    with pytest.raises(SchemaError, match="it has no bins"):
+        read(outs)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=3, unique=True), st.integers(2, 9))
+def test_pooling_loses_no_count_and_keeps_a_turned_grid_in_place(places, factor):
+    array = np.array(places)
+    assume(np.linalg.matrix_rank(array - array[0]) == 2)
+    table = pd.DataFrame(array, columns=["array_row", "array_col"])
+    table["pxl_row_in_fullres"], table["pxl_col_in_fullres"] = 7 - 3.0 * array[:, 1], 5 + 3.0 * array[:, 0]
+    counts = np.random.default_rng(0).integers(0, 5, (len(array), 2))
+    pooled, blocks = pool(sparse.csr_matrix(counts), table, factor)
+    assert np.asarray(pooled.sum(axis=0)).ravel().tolist() == counts.sum(axis=0).tolist()
+    middle = blocks[["array_row", "array_col"]].to_numpy() * factor + (factor - 1) / 2
+    assert blocks["pxl_row_in_fullres"].to_numpy() == pytest.approx(7 - 3.0 * middle[:, 1])
+    assert blocks["pxl_col_in_fullres"].to_numpy() == pytest.approx(5 + 3.0 * middle[:, 0])
 
 
 def test_missing_files_are_named(outs):

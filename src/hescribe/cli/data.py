@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check i
 convert.add_to(app)
 prepare.add_to(app)
 
+MANY = 20  # spots left out are named up to here; --json names all
 Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")]
 
 
@@ -62,7 +63,8 @@ def import_(  # noqa: PLR0917 - one argument per option of the command
     )
     cohort, n_without = report.cohort, len(report.without_image)
     for section, spots in report.dropped_spots.items():
-        OUTPUT.say(f"{section}: {len(spots)} spots left out, only one of its files has them: {', '.join(spots)}")
+        named = ", ".join(spots[:MANY]) + (", ..." if len(spots) > MANY else "")
+        OUTPUT.say(f"{section}: {len(spots)} spots left out, not in all of its files or beyond its image: {named}")
     for note in report.notes:
         OUTPUT.say(f"note: {note}")
     OUTPUT.result(

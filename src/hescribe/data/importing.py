@@ -1,7 +1,7 @@
 """Import: from a dataset's own files to a cohort folder, with everything that was left out reported."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -229,7 +229,7 @@ def _to_section(raw: RawSection, manifest: Manifest, source: Path, mpp: float | 
         id=raw.id,
         donor=manifest.donor_of(raw.id) or raw.donor or raw.id,
         table=_to_table(raw, xy_px, mpp),
-        image=_open(image, mpp, facts) if isinstance(image, Path) else image(mpp) if image else None,
+        image=_open(image, mpp, facts) if image else None,
         card=replace(card, mpp=mpp, mpp_source=origin),
     )
     return _leave_out_edge(section) if technology.unit == "pseudo-spot" else section
@@ -257,9 +257,13 @@ def _measure_pitch(raw: RawSection, xy_px: np.ndarray, grid: Grid | None, *, nee
     return find_pitch_px(xy_px, raw.array_xy, grid, f"section {raw.id}")
 
 
-def _open(path: Path, mpp: float, facts: ManifestSection) -> ImageSource:
+def _open(image: Path | Callable[[float], ImageSource], mpp: float, facts: ManifestSection) -> ImageSource:
+    if not isinstance(image, Path):
+        if facts.mask_boxes_px or facts.black_background:
+            raise InputError(f"section {facts.id}: masks are for image files; name one in the import manifest")
+        return image(mpp)
     return open_image(
-        path,
+        image,
         mpp,
         mask_boxes_px=facts.mask_boxes_px,
         black_background=facts.black_background,

@@ -154,18 +154,17 @@ def _to_table(section: Section) -> AnnData:
 
 
 def _to_dask(image: ImageSource) -> "Array":
-    """Return an image as a lazy array of shape ``(3, h, w)``; a slide is read tile by tile."""
+    """Return an image as a lazy array of shape ``(3, h, w)``: one image is decoded at a time, a slide tile by tile."""
     import dask.array as da  # noqa: PLC0415 - comes with spatialdata
-
-    if isinstance(image, ArrayImage | LazyImage | PlainImage):
-        return da.from_array(image.pixels.transpose(2, 0, 1), chunks=(3, TILE_PX, TILE_PX))  # type: ignore[no-untyped-call]
-    width, height = (round(float(to_px(um, image.mpp))) for um in image.size_um)
 
     def read_tile(block_info: dict[Any, Any]) -> np.ndarray:
         (y0, y1), (x0, x1) = block_info[None]["array-location"][1:]
+        if isinstance(image, ArrayImage | LazyImage | PlainImage):
+            return image.pixels[y0:y1, x0:x1].transpose(2, 0, 1)
         x_um, y_um, w_um, h_um = (float(to_um(px, image.mpp)) for px in (x0, y0, x1 - x0, y1 - y0))
         return image.read(x_um, y_um, (w_um, h_um), image.mpp).transpose(2, 0, 1)
 
+    width, height = (round(float(to_px(um, image.mpp))) for um in image.size_um)
     sides = [tuple(min(TILE_PX, n - i) for i in range(0, n, TILE_PX)) for n in (height, width)]
     empty = np.empty((0, 0, 0), dtype=np.uint8)
     return da.map_blocks(read_tile, dtype=np.uint8, chunks=((3,), *sides), meta=empty)  # type: ignore[no-untyped-call]

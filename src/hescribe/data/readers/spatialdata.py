@@ -186,19 +186,24 @@ def _open_image(element: Any, name: str, source: Path) -> "partial[LazyImage]":
 
     array = get_pyramid_levels(element, n=0) if isinstance(element, DataTree) else element
     array = array.transpose("y", "x", "c")
-    height, width, n_channels = array.shape
-    if n_channels not in {3, 4} or array.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
-        problem = f"image {name!r} has {n_channels} channels of {array.dtype}; H&E has 3 of 8 or 16 bits"
+    height, width, _ = array.shape
+    channels = [str(c).lower() for c in array.coords["c"].to_numpy()]
+    order = [channels.index(c) for c in "rgb"] if set("rgb") <= set(channels) else [0, 1, 2]
+    is_colour = set("rgb") <= set(channels) or channels == ["0", "1", "2"]
+    if not is_colour or array.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        problem = (
+            f"image {name!r} has the channels {', '.join(channels)} of {array.dtype}; H&E has r, g, b of 8 or 16 bits"
+        )
         raise SchemaError(str(source), [problem])
     if height * width > MAX_PX:
         raise DataAccessError(
             f"image {name!r} of {source} has over {MAX_PX} pixels; name the slide's own file in an import manifest"
         )
-    return partial(LazyImage, partial(_load, array), (width, height), f"{source.resolve()} {name}")
+    return partial(LazyImage, partial(_load, array.isel(c=order)), (width, height), f"{source.resolve()} {name}")
 
 
 def _load(array: Any) -> np.ndarray:
-    pixels = np.asarray(array.data[:, :, :3])
+    pixels = np.asarray(array.data)
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 

@@ -131,6 +131,8 @@ def _match(matrix: Matrix, places: pd.DataFrame) -> tuple[Matrix, pd.DataFrame, 
     """
     row = places.index.get_indexer(matrix.barcodes)
     there = row >= 0
+    if not len(there):
+        raise SchemaError(str(matrix.where), ["it has no bins"])
     if there.mean() < MIN_OVERLAP:
         problem = (
             f"only {there.sum()} of its {len(there)} bins lie under tissue by the table of positions; at least "
