@@ -12,7 +12,7 @@ from hescribe.data.image import ArrayImage
 from hescribe.data.plain import PlainImage
 from hescribe.data.section import Section
 from hescribe.data.validate import check_cohort, check_section
-from hescribe.errors import DataAccessError
+from hescribe.errors import DataAccessError, InputError
 
 
 def make_section(name="s1", donor="d1", image=None, n_spots=4, n_genes=3):
@@ -102,7 +102,7 @@ def test_a_changed_image_is_noticed(tmp_path, image_file):
     image = PlainImage(image_file, 0.5)
     sections = (make_section(image=image), make_section("s2", "d2", image))
     write_cohort(Cohort(sections), tmp_path / "c")
-    assert check_cohort(tmp_path / "c") == []
+    assert [f.kind for f in check_cohort(tmp_path / "c")] == ["duplicate"]  # one image for two donors
     Image.new("RGB", (20, 20), "red").save(image_file)
     assert [f.text for f in check_cohort(tmp_path / "c")] == [
         f"section s1: image {image_file} changed since the import",
@@ -150,3 +150,75 @@ def test_a_section_with_an_image_needs_places_in_um_that_fit_its_scale():
     assert "outside the image" in check_section(section)[0]
     del section.table.obsm[keys.SPATIAL_UM]
     assert check_section(section) == ["section s1 has no spot coordinates in um (obsm['spatial_um'])"]
+
+
+def deep_section(name, donor, seed, *, spots=slice(None), genes=slice(None)):
+    """A section of 30 spots and 20 genes; its spots are named by their order in what is left."""
+    counts = np.random.default_rng(seed).poisson(3.0, (30, 20))[spots, genes]
+    table = AnnData(
+        layers={keys.COUNTS: sparse.csr_matrix(counts)},
+        obsm={k: np.arange(2.0 * len(counts)).reshape(-1, 2) for k in (keys.SPATIAL, keys.SPATIAL_UM)},
+    )
+    table.var_names = [f"gene{i}" for i in np.arange(20)[genes]]
+    return Section(name, donor, table)
+
+
+def found_duplicates(path, **options):
+    return [f for f in check_cohort(path, **options) if f.kind == "duplicate"]
+
+
+def test_one_section_under_two_ids_and_donors_is_a_leak(tmp_path):
+    planted = deep_section("s3", "d2", 1, spots=slice(5, 30))
+    sections = (deep_section("s1", "d1", 1), deep_section("s2", "d2", 2), planted)
+    write_cohort(Cohort(sections), tmp_path / "c")
+    (finding,) = found_duplicates(tmp_path / "c")
+    assert (finding.level, finding.sections) == ("error", ("s1", "s3"))
+    assert finding.text.startswith(
+        "sections s1 (donor d1) and s3 (donor d2) are the same tissue (25 spots (100% of the smaller section) have the "
+        "same counts): a model would be tested on what it was trained on"
+    )
+
+
+def test_one_section_twice_of_one_donor_is_a_warning(tmp_path):
+    sections = (deep_section("s1", "d1", 1), deep_section("s2", "d1", 1), deep_section("s3", "d2", 2))
+    write_cohort(Cohort(sections), tmp_path / "c")
+    (finding,) = found_duplicates(tmp_path / "c")
+    assert (finding.level, finding.sections) == ("warning", ("s1", "s2"))
+
+
+def test_another_cohort_that_holds_a_section_on_other_genes_is_told(tmp_path):
+    write_cohort(Cohort((deep_section("s1", "d1", 1), deep_section("s2", "d2", 2))), tmp_path / "c")
+    fewer = slice(None, 4, -1)  # 15 of the genes, in the other order
+    other = (deep_section("x", "p7", 9, genes=fewer), deep_section("y", "p8", 2, spots=slice(12), genes=fewer))
+    write_cohort(Cohort(other), tmp_path / "other")
+    assert found_duplicates(tmp_path / "c") == found_duplicates(tmp_path / "other") == []
+    (finding,) = found_duplicates(tmp_path / "c", against=[tmp_path / "other"])
+    assert (finding.level, finding.sections) == ("error", ("s2",))
+    assert "section s2 (donor d2) is the same tissue as y (donor p8) of" in finding.text
+
+
+def test_cohorts_without_common_gene_names_are_told_to_be_compared_by_image_only(tmp_path):
+    write_cohort(Cohort((deep_section("s1", "d1", 1, genes=slice(10)),)), tmp_path / "c")
+    write_cohort(Cohort((deep_section("s1", "d1", 1, genes=slice(10, 20)),)), tmp_path / "other")
+    texts = [f.text for f in check_cohort(tmp_path / "c", against=[tmp_path / "other"])]
+    assert any("share 0 gene names: only images and ids could be compared" in t for t in texts)
+
+
+def test_a_cohort_is_not_compared_with_itself_nor_with_a_broken_one(tmp_path):
+    write_cohort(Cohort((deep_section("s1", "d1", 1),)), tmp_path / "c")
+    with pytest.raises(InputError, match="is the cohort itself"):
+        check_cohort(tmp_path / "c", against=[tmp_path / "c"])
+    with pytest.raises(DataAccessError, match="is no cohort"):
+        check_cohort(tmp_path / "c", against=[tmp_path / "nothing"])
+
+
+def test_sections_that_are_sound_are_visited_and_the_others_are_not(tmp_path, image_file):
+    image_file = image_file.with_suffix(".jpg")
+    Image.new("RGB", (20, 20), "white").save(image_file)
+    image, visited = PlainImage(image_file, 0.5), []
+    write_cohort(Cohort(tuple(make_section(n, n, image) for n in ("s1", "s2", "s3"))), tmp_path / "c")
+    (tmp_path / "c/sections/s2.h5ad").write_bytes(b"no h5")
+    data = image_file.read_bytes()
+    image_file.write_bytes(data[:-60] + bytes(58) + data[-2:])  # whole at both ends
+    check_cohort(tmp_path / "c", visit=visited.append)
+    assert [(s.id, s.image) for s in visited] == [("s1", None), ("s3", None)]  # sound tables, damaged image

@@ -1,6 +1,7 @@
 """Checks of sections and cohort folders: every problem at once, each with its place."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,52 +9,147 @@ import numpy as np
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.data.folder import hash_panel, read_index, read_section
+from hescribe.data.duplicates import Pair, Print, find_pairs, take_print
+from hescribe.data.folder import CohortRecord, SectionRecord, hash_panel, read_index, read_section
 from hescribe.data.plain import hash_file
 from hescribe.data.section import Section
-from hescribe.errors import HescribeError
+from hescribe.data.spot_hash import MIN_GENES, hash_spots
+from hescribe.errors import HescribeError, InputError
 from hescribe.progress import track
 from hescribe.units import check_mpp, to_um
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of a check: an error makes the data unusable, a warning limits what it can say."""
+    """One result of a check.
+
+    Parameters
+    ----------
+    level
+        An error makes the data unusable, a warning limits what it can say.
+    text
+        One sentence with the place.
+    sections
+        Those of the cohort that it is about; empty if it is about the whole.
+    kind
+        ``duplicate``: the same tissue under two names; ``leak``: a model was trained on it; else ``state``.
+    """
 
     level: Literal["error", "warning"]
     text: str
+    sections: tuple[str, ...] = ()
+    kind: Literal["state", "duplicate", "leak"] = "state"
 
 
-def check_cohort(path: Path) -> list[Finding]:
+def check_cohort(
+    path: Path, *, against: Sequence[Path] = (), visit: Callable[[Section], None] | None = None
+) -> list[Finding]:
     """Return everything that is wrong with a cohort folder; empty if nothing is.
+
+    Parameters
+    ----------
+    path
+        Cohort folder.
+    against
+        Other cohorts, in which the same tissue is looked for.
+    visit
+        Called with every section whose table is sound, while its image is decoded; without an image that is damaged.
 
     Raises
     ------
     DataAccessError, SchemaError
         If there is no index or it cannot be read: then nothing else can be checked.
+    InputError
+        If a cohort is to be compared with itself.
     """
     record = read_index(path)
+    for other in against:
+        if other.resolve() == path.resolve():
+            raise InputError(f"{other} is the cohort itself, whose sections are compared with each other anyway")
+        read_index(other)
     found: list[Finding] = []
     panels: dict[str, tuple[str, ...]] = {}
+    prints: list[Print] = []
     for entry in track(record.section, "checking sections"):
         try:
             section = read_section(entry, path)
         except HescribeError as error:
-            found.append(Finding("error", str(error)))
+            found.append(Finding("error", str(error), (entry.id,)))
             continue
-        found += [Finding("error", problem) for problem in check_section(section) + _check_image(section)]
         panels[entry.id] = section.genes
-        image = entry.image
-        if image and hash_file(path / image.path) != image.sha256:
-            found.append(Finding("error", f"section {entry.id}: image {path / image.path} changed since the import"))
+        problems, unreadable = check_section(section), _check_image(section)
+        if not problems:
+            sound = replace(section, image=None) if unreadable else section
+            prints.append(take_print(sound, record.id))
+            if visit is not None:
+                visit(sound)
+        problems += unreadable + _check_unchanged(entry, path)
+        found += [Finding("error", p, (entry.id,)) for p in problems]
+    found += _check_whole(record, panels) + [_tell_pair(p) for p in find_pairs(prints)]
+    for other in against:
+        found += _check_against(path, other, prints)
+    return found
+
+
+def _check_unchanged(entry: SectionRecord, path: Path) -> list[str]:
+    image = entry.image
+    if image and hash_file(path / image.path) != image.sha256:
+        return [f"section {entry.id}: image {path / image.path} changed since the import"]
+    return []
+
+
+def _check_whole(record: CohortRecord, panels: dict[str, tuple[str, ...]]) -> list[Finding]:
+    """Return what is wrong with the sections taken together."""
+    found = []
     if odd := [i for i, genes in panels.items() if hash_panel(genes) != record.panel_sha256]:
-        found.append(Finding("error", f"{len(odd)} sections are not on the panel of the cohort: {', '.join(odd)}"))
+        text = f"{len(odd)} sections are not on the panel of the cohort: {', '.join(odd)}"
+        found.append(Finding("error", text, tuple(odd)))
     if len({s.donor for s in record.section}) == 1:
-        found.append(
-            Finding("warning", f"all sections are of donor {record.section[0].donor}: no donor can be held out")
-        )
+        text = f"all sections are of donor {record.section[0].donor}: no donor can be held out"
+        found.append(Finding("warning", text))
     if imageless := [s.id for s in record.section if s.image is None]:
         found.append(Finding("warning", f"{len(imageless)} of {len(record.section)} sections have no image"))
+    return found
+
+
+def _tell_pair(pair: Pair) -> Finding:
+    """Return two sections of one tissue as a finding: a leak if they pass for different donors."""
+    one, other = pair.one, pair.other
+    both = (one.section, other.section)
+    if one.donor == other.donor:
+        text = f"{' and '.join(both)} of donor {one.donor} are the same tissue ({pair.evidence}): it counts twice"
+        return Finding("warning", f"sections {text}", both, "duplicate")
+    text = (
+        f"sections {one.section} (donor {one.donor}) and {other.section} (donor {other.donor}) are the same tissue "
+        f"({pair.evidence}): a model would be tested on what it was trained on; drop one, or give both one donor"
+    )
+    return Finding("error", text, both, "duplicate")
+
+
+def _check_against(path: Path, other: Path, prints: list[Print]) -> list[Finding]:
+    """Return the sections that another cohort holds too."""
+    mine, theirs = {r.id: r for r in read_index(path).section}, read_index(other)
+    genes = frozenset(read_section(theirs.section[0], other).genes)
+    if prints:
+        genes &= frozenset(read_section(mine[prints[0].section], path).genes)
+    ours = [replace(p, spots=hash_spots(read_section(mine[p.section], path), genes)) for p in prints]
+    strangers = []
+    for record in track(theirs.section, f"comparing with {other}"):
+        section = read_section(record, other)
+        if check_section(section) or not genes <= set(section.genes):
+            raise InputError(f"{other} has errors of its own; see hescribe data check {other}")
+        strangers.append(take_print(section, theirs.id, genes))
+    found = []
+    if len(genes) < MIN_GENES:
+        text = f"{path} and {other} share {len(genes)} gene names: only images and ids could be compared"
+        found.append(Finding("warning", text))
+    for pair in find_pairs(ours, strangers):
+        one, twin = pair.one, pair.other
+        text = (
+            f"section {one.section} (donor {one.donor}) is the same tissue as {twin.section} (donor {twin.donor}) of "
+            f"{other} ({pair.evidence}): do not train on one cohort and test on the other"
+        )
+        found.append(Finding("error", text, (one.section,), "duplicate"))
     return found
 
 
