@@ -56,6 +56,19 @@ def spot_graph(section: Section, *, kept_only: bool = False) -> sparse.csr_matri
     return sparse.csr_matrix(sparse.diags(1.0 / np.maximum(np.diff(graph.indptr), 1)) @ graph)
 
 
+def pitch_um(section: Section) -> float:
+    """Return the distance of neighbouring spots in um: as declared, else the median to the nearest other spot.
+
+    A lone spot is given that of Visium, 100 um.
+    """
+    if section.card.pitch_um:
+        return section.card.pitch_um
+    if section.n_spots < 2:
+        return 100.0
+    distance, _ = cKDTree(section.xy_um).query(section.xy_um, k=2)
+    return max(float(np.median(distance[:, 1])), 1.0)
+
+
 def _pairs(section: Section, n_rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both directions of all pairs within ``n_rings``, and the ring of each."""
     points, p = _grid_points(section)
@@ -73,8 +86,7 @@ def _grid_points(section: Section) -> tuple[np.ndarray, float]:
     """Return points whose p-norm distance is the number of rings between two spots, and p."""
     grid = section.card.technology.grid
     if grid is None or keys.ARRAY_ROW not in section.table.obs:
-        xy = section.xy_um
-        return xy / (section.card.pitch_um or _nearest(xy)), 2
+        return section.xy_um / pitch_um(section), 2
     row = section.table.obs[keys.ARRAY_ROW].to_numpy(dtype=float)
     col = section.table.obs[keys.ARRAY_COL].to_numpy(dtype=float)
     if grid == "checker":
@@ -83,11 +95,3 @@ def _grid_points(section: Section) -> tuple[np.ndarray, float]:
         q = (col - row) / 2
         return np.column_stack([q, row, q + row]), np.inf
     return np.column_stack([row, col]), np.inf
-
-
-def _nearest(xy: np.ndarray) -> float:
-    """Return the median distance to the nearest other spot, 1 for a lone spot."""
-    if len(xy) < 2:
-        return 1.0
-    distance, _ = cKDTree(xy).query(xy, k=2)
-    return float(np.median(distance[:, 1])) or 1.0

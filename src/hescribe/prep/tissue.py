@@ -18,12 +18,23 @@ MIN_CONTRAST = 0.06  # optical density between tissue and glass; below it there 
 
 
 def tissue_mask(image: ImageSource, *, mpp: float = MASK_MPP) -> np.ndarray:
-    """Return where an image shows stained tissue, shape ``(h, w)`` bool at ``mpp``.
+    """Return where an image shows stained tissue, shape ``(h, w)`` bool at ``mpp``; see ``find_tissue``."""
+    return find_tissue(image.read(0.0, 0.0, image.size_um, mpp), mpp=mpp)
+
+
+def find_tissue(pixels: np.ndarray, *, mpp: float = MASK_MPP) -> np.ndarray:
+    """Return where pixels show stained tissue, shape ``(h, w)`` bool.
 
     Stain colours glass: the threshold is Otsu's on the spread of the colour channels' optical
     density plus its mean, smoothed over about 30 um; specks and holes below 0.02 mm2 are removed.
+
+    Parameters
+    ----------
+    pixels
+        Shape ``(h, w, 3)`` uint8.
+    mpp
+        Their size, um per pixel.
     """
-    pixels = image.read(0.0, 0.0, image.size_um, mpp)
     density = -np.log10(np.maximum(pixels, 1) / 255.0)
     dark = pixels.max(axis=2) < 40  # pen, black border: no stain looks like this
     stain = np.where(dark, 0.0, np.ptp(density, axis=2) + 0.5 * density.mean(axis=2))

@@ -14,12 +14,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from hescribe import keys
 from hescribe._support import write_whole
 from hescribe.data.section import Section
 from hescribe.prep.counts import log_normalise
+from hescribe.prep.graph import pitch_um
 from hescribe.report.figure import BLACK, GREY, VERMILLION
 from hescribe.report.table import MINUS
 from hescribe.units import patch_mpp
@@ -175,7 +175,7 @@ class _View:
 
     @classmethod
     def of(cls, section: Section) -> "_View":
-        xy, pitch = section.xy_um, _pitch_um(section)
+        xy, pitch = section.xy_um, pitch_um(section)
         (left, top), (width, height) = xy.min(axis=0) - pitch, np.ptp(xy, axis=0) + 2 * pitch
         return cls(float(left), float(top), float(width), float(height), pitch)
 
@@ -294,16 +294,6 @@ def _shared_norm(*values: np.ndarray) -> Normalize:
     both = np.concatenate([v[np.isfinite(v)] for v in values])
     low, high = np.percentile(both, [1, 99]) if len(both) else (0.0, 1.0)
     return Normalize(low, high if high > low else low + 1.0)
-
-
-def _pitch_um(section: Section) -> float:
-    """Return the distance of neighbouring spots: as declared, else the median found."""
-    if section.card.pitch_um:
-        return section.card.pitch_um
-    if section.n_spots < 2:
-        return 100.0
-    nearest = cKDTree(section.xy_um).query(section.xy_um, k=2)[0][:, 1]
-    return max(float(np.median(nearest)), 1.0)
 
 
 def _most_trusted(table: AnnData, among: set[str] | None) -> list[str]:
