@@ -107,7 +107,7 @@ def edit(path, change):
         (lambda p: (p / "weights.safetensors").write_bytes(b"x" * 40), "is damaged"),
         (lambda p: (p / "model.json").write_text("{"), "is damaged"),
         (lambda p: (p / "weights.safetensors").unlink(), "is no model folder: weights.safetensors is missing"),
-        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 1"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 2"),
         (lambda p: edit(p / "model.json", lambda c: c.pop("donors")), r"missing or unknown entries \(donors\)"),
         (lambda p: edit(p / "model.json", lambda c: c["genes"].reverse()), "name different genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(method="../ridge")), "there is no predictor"),
@@ -115,6 +115,9 @@ def edit(path, change):
         (lambda p: edit(p / "model.json", lambda c: c.update(genes=5)), "model.json describes no model.*genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(params=[1])), "model.json describes no model.*params"),
         (lambda p: edit(p / "model.json", lambda c: c["params"].update(alpha="x")), "alpha of RidgePredictor must be"),
+        (lambda p: edit(p / "model.json", lambda c: c["tissue"][0].update(image="AAAA")), "is no hash of an image"),
+        (lambda p: edit(p / "model.json", lambda c: c["tissue"][0].update(spots=["z"])), "is no hash of a spot"),
+        (lambda p: edit(p / "model.json", lambda c: c.pop("tissue")), r"missing or unknown entries \(tissue\)"),
         (lambda p: edit(p / "model.json", lambda c: c.update(fitted=[1])), r"unknown entries \(fitted\)"),
         (lambda p: edit(p / "model.json", lambda c: c["fitted"].update(predict="x")), "'predict' is no name"),
         (lambda p: edit(p / "model.json", lambda c: c["fitted"].update(__class__="x")), "'__class__' is no name"),
@@ -125,6 +128,19 @@ def test_a_damaged_model_is_refused(model, tmp_path, damage, message):
     damage(tmp_path / "m")
     with pytest.raises((DataAccessError, FormatError, LookupError), match=message):
         read_model(tmp_path / "m")
+
+
+def test_a_folder_of_the_first_format_is_read_and_remembers_no_tissue(model, tmp_path):
+    write_model(tmp_path / "m", model)
+
+    def make_old(content):
+        del content["tissue"]
+        content["schema_version"] = 1
+
+    edit(tmp_path / "m/model.json", make_old)
+    info = read_model(tmp_path / "m").info
+    assert info.tissue == ()
+    assert info.donors == model.info.donors
 
 
 def rows(values, model, partial=None, seed=0):

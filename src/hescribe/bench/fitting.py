@@ -15,6 +15,7 @@ from hescribe.bench.scores import score_table
 from hescribe.bench.task import PredictionTask
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
+from hescribe.data.duplicates import take_print, to_mark
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.predict.base import Predictor
@@ -60,6 +61,7 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         n_sections=len(train), n_spots=int(sum(s.kept.sum() for s in train)), data_hash=task.data_hash,
         pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
         scores=_plain(trust), score=score,
+        tissue=tuple(to_mark(take_print(s, cohort.card.id, frozenset(genes))) for s in task.prepared),
     )  # fmt: skip
     return FittedModel(fitted, info)
 

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from hescribe import __version__
 from hescribe._support import write_whole_folder
+from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 remembers the tissue of the training sections; 1, without it, is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class ModelInfo:
         For each gene: score, ceiling, trust class; empty with a single donor.
     score
         Mean cross-validated correlation over donors; None with a single donor.
+    tissue
+        What the training sections are known again by under any name; empty in folders of format 1.
     version
         Of the package.
     """
@@ -65,6 +68,7 @@ class ModelInfo:
     protocol: str
     scores: dict[str, dict[str, Any]]
     score: float | None
+    tissue: tuple[Mark, ...] = ()
     version: str = __version__
 
 
@@ -127,8 +131,11 @@ def read_model(path: Path) -> FittedModel:
         arrays = load_file(path / "weights.safetensors")
     except (ValueError, SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
-    if not isinstance(content, dict) or content.pop("schema_version", None) != SCHEMA_VERSION:
+    version = content.pop("schema_version", None) if isinstance(content, dict) else None
+    if version not in {1, SCHEMA_VERSION}:
         raise FormatError(f"{path}/model.json is not of format version {SCHEMA_VERSION}; fit the model again")
+    if version == 1:
+        content.setdefault("tissue", [])
     fitted = content.pop("fitted", None)
     known = {f.name for f in fields(ModelInfo)}
     if not isinstance(fitted, dict) or known != content.keys():

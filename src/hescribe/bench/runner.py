@@ -17,11 +17,13 @@ from threadpoolctl import threadpool_limits
 from hescribe import __version__, keys, settings
 from hescribe._support import remove_stale, write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
+from hescribe.bench.leakage import check_encoder
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import Fold, PredictionTask
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.base import create_encoder
 from hescribe.errors import InputError
 from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
 from hescribe.metrics.ceiling import Ceiling
@@ -54,8 +56,15 @@ def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int]
     """Return every cell of a study: folds by models by seeds.
 
     A model without a seed runs once; shuffled pairs run ten times, for their spread is the point.
+
+    Raises
+    ------
+    LeakageError
+        If a model's encoder was trained on the cohort.
     """
     created: list[tuple[str, Any]] = [(name, create_model(name)) for name in models]
+    for _, model in created:
+        _check_encoder(task, model)
     cells = []
     for fold in task.folds():
         for name, model in created:
@@ -74,7 +83,10 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
     ------
     InputError
         If a model predicts other genes, another shape or a value that is not finite.
+    LeakageError
+        If its encoder was trained on the cohort.
     """
+    _check_encoder(task, model)
     start = time.perf_counter()
     seen = fold.test if task.protocol.choose_on == "test" else None  # a shortcut; never in an honest protocol
     model = model.with_params().fit(fold.train, val=seen)
@@ -229,10 +241,13 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
 
 def encoder_card(model: Any) -> dict[str, object] | None:
     """Return the card of the encoder a model reads, as JSON gives it back; None if it reads no image."""
-    from hescribe.encode.base import create_encoder  # noqa: PLC0415 - needed for image models only
-
     name = getattr(model, "encoder", None)
     return json.loads(json.dumps(asdict(create_encoder(name).card))) if isinstance(name, str) else None
+
+
+def _check_encoder(task: PredictionTask, model: Any) -> None:
+    if isinstance(name := getattr(model, "encoder", None), str):
+        check_encoder(create_encoder(name).card, task.cohort.card.id, [s.id for s in task.cohort])
 
 
 def _has_seed(model: Any) -> bool:

@@ -104,13 +104,16 @@ def predict(
 ) -> None:
     """Predict expression; on a bare image, on a grid of spots over the tissue."""
     from hescribe.bench.fitting import predict_table  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.leakage import find_trained_sections  # noqa: PLC0415
     from hescribe.bench.model_folder import read_model  # noqa: PLC0415
+    from hescribe.data.duplicates import take_print  # noqa: PLC0415
     from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.report.maps import write_map  # noqa: PLC0415
 
     fitted = read_model(model)
+    dataset = _dataset_of(source)
     done, left_out = [], []
-    seen: list[str] = []  # a donor of the same name was trained on
+    prints = []
     for section in _sections(source, mpp, fitted.info.pitch_um):
         if section.image is None:
             left_out.append(section.id)
@@ -119,15 +122,25 @@ def predict(
         write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
-        seen += [section.id] if section.donor in fitted.info.donors else []
+        prints.append(take_print(section, dataset, frozenset(fitted.info.genes)))
     if not done:
         raise InputError(f"no section of {source} has an image; prediction needs one")
     if left_out:
         OUTPUT.say(f"{len(left_out)} sections have no image and are left out: {', '.join(left_out)}")
+    seen = list(find_trained_sections(fitted.info, dataset, prints))
     if seen:
         OUTPUT.say(f"the model was trained on the donors of {', '.join(seen)}: on new tissue it does not do as well")
     OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen})
     OUTPUT.table(done)
+
+
+def _dataset_of(source: Path) -> str:
+    """Return the id of the cohort that a folder is or a section's file belongs to; empty for a bare image."""
+    from hescribe.data.folder import INDEX, read_index  # noqa: PLC0415 - the command line starts fast
+
+    folder = source if source.is_dir() else source.resolve().parent.parent
+    is_cohort = source.is_dir() or (source.suffix == ".h5ad" and (folder / INDEX).is_file())
+    return read_index(folder).id if is_cohort else ""
 
 
 def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section]":

@@ -1,0 +1,155 @@
+"""What a model or an encoder was trained on is not scored, whatever name it is given."""
+
+from dataclasses import replace
+
+import pytest
+
+from hescribe.bench.fitting import fit_model
+from hescribe.bench.ladder import create_model
+from hescribe.bench.leakage import (
+    check_encoder,
+    check_model,
+    find_leaks,
+    find_trained_dataset,
+    find_trained_sections,
+)
+from hescribe.bench.model_folder import read_model, write_model
+from hescribe.bench.protocols import read_protocol
+from hescribe.bench.runner import plan_cells, run_cell
+from hescribe.bench.task import PredictionTask
+from hescribe.cards import DatasetCard
+from hescribe.data.cohort import Cohort
+from hescribe.data.duplicates import take_print
+from hescribe.data.folder import write_cohort
+from hescribe.encode.color import Color
+from hescribe.errors import LeakageError
+from hescribe.predict.ridge import RidgePredictor
+
+PROTOCOL = read_protocol("donor-v1")
+
+
+@pytest.fixture(scope="module")
+def model(raw_cohort):
+    """A model fitted on donors D0 and D1, four sections."""
+    return fit_model(create_model("mean"), raw_cohort.where(lambda s: s.donor != "D2"), PROTOCOL)
+
+
+def prints(cohort, model):
+    return [take_print(s, cohort.card.id, frozenset(model.info.genes)) for s in cohort]
+
+
+def renamed(section, name, donor, *, keep=slice(None)):
+    """The section under another name, its spots renamed, some left out."""
+    table = section.table[keep].copy()
+    table.obs_names = [f"{name}-{i}" for i in range(table.n_obs)]
+    return replace(section, id=name, donor=donor, table=table)
+
+
+def test_a_training_donor_under_another_name_is_refused(model, raw_cohort):
+    planted = renamed(raw_cohort[0], "x1", "P9", keep=slice(9, None))
+    other = Cohort((planted, raw_cohort[5]), DatasetCard(id="renamed"))
+    with pytest.raises(
+        LeakageError, match=r"x1 \(it is its training section s0 \(donor D0\) of colour under another name"
+    ):
+        check_model(model.info, "renamed", prints(other, model))
+
+
+def test_every_section_of_a_donor_counts_once_one_is_recognised(model, raw_cohort):
+    pair = renamed(raw_cohort[0], "x1", "P9"), renamed(raw_cohort[5], "x2", "P9")
+    found = find_trained_sections(model.info, "renamed", prints(Cohort(pair, DatasetCard(id="renamed")), model))
+    assert list(found) == ["x1", "x2"]
+    assert found["x2"] == "x1, of the same donor P9, was trained on"
+
+
+def test_donors_it_has_not_seen_pass(model, raw_cohort):
+    unseen = raw_cohort.where(lambda s: s.donor == "D2")
+    check_model(model.info, "colour", prints(unseen, model))
+    assert find_trained_sections(model.info, "colour", prints(raw_cohort, model)).keys() == {"s0", "s1", "s2", "s3"}
+
+
+def test_a_donor_of_the_same_name_in_another_cohort_is_another_donor(model, raw_cohort):
+    namesake = Cohort((renamed(raw_cohort[5], "s0", "D0"),), DatasetCard(id="elsewhere"))
+    assert find_trained_sections(model.info, "elsewhere", prints(namesake, model)) == {}
+
+
+def test_the_image_alone_gives_a_training_section_away(model, raw_cohort):
+    planted = replace(raw_cohort[0], id="x", donor="P", table=raw_cohort[5].table)
+    found = find_trained_sections(model.info, "renamed", prints(Cohort((planted,), DatasetCard(id="renamed")), model))
+    assert "their images show the same tissue" in found["x"]
+
+
+def test_what_the_catalogue_knows_gives_a_training_section_away(model):
+    info = replace(model.info, cohort="hest_1k", tissue=(replace(model.info.tissue[0], section="TENX155"),))
+    blank = take_print_of("TENX128", "hest_1k")
+    assert "the catalogue says so" in find_trained_sections(info, "hest_1k", [blank])["TENX128"]
+
+
+def take_print_of(section, cohort):
+    from hescribe.testing.cohorts import colour_section  # noqa: PLC0415 - only here
+
+    return take_print(replace(colour_section(77, "P"), id=section), cohort)
+
+
+def test_the_folds_refuse_one_section_under_two_donors(raw_cohort):
+    planted = renamed(raw_cohort[0], "x", "D9", keep=slice(20, None))
+    task = PredictionTask(replace(raw_cohort, sections=(*raw_cohort, planted)), PROTOCOL)
+    with pytest.raises(LeakageError, match=r"s0 \(donor D0\) and x \(donor D9\) are the same tissue \(29 spots"):
+        list(task.folds())
+
+
+def test_one_section_twice_of_one_donor_is_no_leak(raw_cohort):
+    planted = renamed(raw_cohort[0], "x", "D0")
+    assert len(list(PredictionTask(replace(raw_cohort, sections=(*raw_cohort, planted)), PROTOCOL).folds())) == 3
+
+
+@pytest.fixture
+def trained_encoder(monkeypatch):
+    """Make the colour encoder say that it was trained on the cohort named colour."""
+    card = replace(Color().card, trained_on=("imagenet-1k", "colour"))
+    monkeypatch.setattr(Color, "card", card)
+
+
+@pytest.mark.usefixtures("trained_encoder")
+def test_an_encoder_trained_on_the_cohort_is_refused_before_anything_runs(raw_cohort):
+    task = PredictionTask(raw_cohort, PROTOCOL)
+    with pytest.raises(LeakageError, match="encoder color was trained on colour itself: its scores on colour"):
+        plan_cells(task, ["mean", "color_ridge"])
+    with pytest.raises(LeakageError, match="encoder color was trained on colour itself"):
+        run_cell(task, next(task.folds()), RidgePredictor(encoder="color"), 0)
+    assert len(plan_cells(task, ["mean"])) == 3
+
+
+def test_a_collection_that_holds_the_cohort_counts_as_the_cohort():
+    assert find_trained_dataset(("hest_1k",), "her2st", ["A1"]) is not None
+    assert "mirzazadeh_mouse_brain/V10S29-134_A1" in find_trained_dataset(
+        ("mirzazadeh_mouse_brain_p1",), "mirzazadeh_mouse_brain", ["V10S29-134_A1", "V11D08-304_A1"]
+    )
+    assert find_trained_dataset(("mirzazadeh_mouse_brain_p2",), "mirzazadeh_mouse_brain", ["V10S29-134_A1"]) is None
+    assert find_trained_dataset(("imagenet-1k", "tcga"), "her2st", ["A1"]) is None
+
+
+def test_the_encoders_that_ship_may_be_scored_on_her2st():
+    from hescribe.encode.base import create_encoder  # noqa: PLC0415 - only here
+
+    for name in ("efficientnet_lite0", "hub_model:uni", "hub_model:conch"):
+        check_encoder(create_encoder(name).card, "her2st", ["A1"])
+
+
+@pytest.mark.usefixtures("trained_encoder")
+def test_leaks_of_models_and_encoders_are_listed_by_section(model, raw_cohort, tmp_path):
+    write_model(tmp_path / "M", model)
+    sections = (renamed(raw_cohort[2], "x1", "P1"), renamed(raw_cohort[4], "x2", "P2"))
+    write_cohort(Cohort(sections, DatasetCard(id="renamed")), tmp_path / "C")
+    (leak,) = find_leaks(tmp_path / "C", models=[tmp_path / "M"], encoders=["color"])
+    assert (leak.level, leak.kind, leak.sections) == ("error", "leak", ("x1",))
+    write_cohort(raw_cohort, tmp_path / "D")
+    (found,) = find_leaks(tmp_path / "D", encoders=["color"])
+    assert found.text == "encoder color was trained on colour itself"
+
+
+def test_a_model_of_the_first_format_is_known_by_names_only_and_says_so(model, raw_cohort, tmp_path):
+    write_model(tmp_path / "M", replace(model, info=replace(model.info, tissue=())))
+    write_cohort(Cohort((renamed(raw_cohort[2], "x1", "P1"),), DatasetCard(id="renamed")), tmp_path / "C")
+    (warning,) = find_leaks(tmp_path / "C", models=[tmp_path / "M"])
+    assert (warning.level, "only names of donors could be compared" in warning.text) == ("warning", True)
+    assert find_trained_sections(read_model(tmp_path / "M").info, "colour", prints(raw_cohort, model))
