@@ -1,21 +1,20 @@
 """``hescribe data``: bring data in, look at it, check it."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hescribe.cli import convert, prepare
+from hescribe.cli import check, convert, prepare
 from hescribe.cli.output import OUTPUT, command
 from hescribe.cli.params import SetOption, parse_params
 
 app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check it.")
+check.add_to(app)
 convert.add_to(app)
 prepare.add_to(app)
 
 MANY = 20  # spots left out are named up to here; --json names all
-Cohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Cohort folder.")]
 
 
 @app.command(
@@ -160,18 +159,3 @@ def show(
         + (", SYNTHETIC" if record.synthetic else ""),
     )
     OUTPUT.result(record.model_dump(mode="json"), "\n".join(f"warning: {w}" for w in record.warnings) or None)
-
-
-@app.command(epilog="Examples:  hescribe data check cohort   |   hescribe data check cohort --json")
-@command
-def check(cohort: Cohort) -> None:
-    """Check every section of a cohort and name all problems with their place."""
-    from hescribe.data.validate import check_cohort  # noqa: PLC0415 - keeps --help fast
-
-    found = check_cohort(cohort)
-    errors = [f for f in found if f.level == "error"]
-    lines = [f"{f.level}: {f.text}" for f in found]
-    lines.append(f"{cohort}: {len(errors)} errors, {len(found) - len(errors)} warnings")
-    OUTPUT.result({"cohort": str(cohort), "ok": not errors, "findings": [asdict(f) for f in found]}, "\n".join(lines))
-    if errors:
-        raise typer.Exit(1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from hescribe import __version__
@@ -23,6 +22,7 @@ from hescribe.report.figure import ladder_figure
 from hescribe.report.maps import DPI
 from hescribe.report.run_maps import donor_maps
 from hescribe.report.table import ModelLine, Null, format_number, model_lines, rank, to_frame, verdict
+from hescribe.report.template import template_environment
 
 OTHER_METRICS = ("spearman", "r2", "mse", "mae", "pearson_spot")  # in the page's table; the CSV has all
 NULL = "shuffled_pairs"
@@ -83,7 +83,9 @@ def write_report(results: Results) -> Path:
     trust = None if best is None else _trust(results.rows, best)
     maps, no_maps = ([], "no predictor has a score") if best is None else _maps(results, best, trust)
     ladder = _ladder(lines)
-    html = _environment().get_template("page.html.j2").render(
+    templates = template_environment()
+    templates.filters["number"] = format_number
+    html = templates.get_template("page.html.j2").render(
         **_facts(results, lines), lines=lines, best=best, verdict=verdict(lines), ladder=ladder, maps=maps,
         no_maps=no_maps, trust=None if trust is None else trust.reset_index().to_dict("records"),
         trust_counts={} if trust is None or "trust" not in trust else trust["trust"].value_counts().to_dict(),
@@ -168,13 +170,3 @@ def _to_png(figure: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, format="png", pil_kwargs={"compress_level": 4})
     return buffer.getvalue()
-
-
-def _environment() -> Environment:
-    """Return the templates, with everything that comes from data escaped."""
-    environment = Environment(
-        loader=PackageLoader("hescribe", "report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = format_number
-    return environment
