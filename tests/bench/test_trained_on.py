@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from hescribe.bench.external import score_fitted
 from hescribe.bench.fitting import fit_model
 from hescribe.bench.ladder import create_model
 from hescribe.bench.leakage import (
@@ -22,8 +24,9 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print
 from hescribe.data.folder import write_cohort
 from hescribe.encode.color import Color
-from hescribe.errors import LeakageError
+from hescribe.errors import InputError, LeakageError, PanelError
 from hescribe.predict.ridge import RidgePredictor
+from hescribe.prep.genes import to_panel
 
 PROTOCOL = read_protocol("donor-v1")
 
@@ -100,6 +103,36 @@ def test_the_folds_refuse_one_section_under_two_donors(raw_cohort):
 def test_one_section_twice_of_one_donor_is_no_leak(raw_cohort):
     planted = renamed(raw_cohort[0], "x", "D0")
     assert len(list(PredictionTask(replace(raw_cohort, sections=(*raw_cohort, planted)), PROTOCOL).folds())) == 3
+
+
+def test_a_fitted_model_is_scored_on_donors_it_has_not_seen_and_on_no_others(model, raw_cohort):
+    unseen = raw_cohort.where(lambda s: s.donor == "D2")
+    scores = {s.metric: s for s in score_fitted(model, unseen, PROTOCOL)}
+    task = PredictionTask(raw_cohort, PROTOCOL)
+    fold = next(f for f in task.folds(panel=model.info.genes) if f.name == "D2")
+    rows = [r for r in run_cell(task, fold, create_model("mean"), 0).rows if r.metric == "mse" and not r.gene]
+    assert scores["mse"].value == pytest.approx(np.mean([r.value for r in rows]))  # the same fit, in a benchmark
+    assert scores["mse"].by_donor.keys() == {"D2"}
+    assert scores["pearson"].value is None  # the mean predictor is constant
+    assert (scores["pearson"].n_defined, scores["pearson"].n_undefined) == (0, 24)
+    with pytest.raises(LeakageError, match="was trained on the donors of 4 sections of colour: s0"):
+        score_fitted(model, raw_cohort, PROTOCOL)
+
+
+def test_scoring_a_fitted_model_needs_its_genes_and_its_unit(model, raw_cohort):
+    fewer = Cohort((to_panel(raw_cohort[4], raw_cohort.genes[:-1]),), raw_cohort.card)
+    with pytest.raises(PanelError, match="lacks 1 of 12 genes: GENE11"):
+        score_fitted(model, fewer, PROTOCOL)
+    with pytest.raises(InputError, match="scores something else than the model predicts"):
+        score_fitted(model, raw_cohort, read_protocol("donor-v1+gene_axis"))
+
+
+def test_a_model_whose_encoder_was_trained_on_the_cohort_is_not_scored(model, raw_cohort):
+    encoder = {"name": "e", "trained_on": ["elsewhere"]}
+    informed = replace(model, info=replace(model.info, encoder=encoder))
+    other = Cohort((renamed(raw_cohort[5], "y", "P"),), DatasetCard(id="elsewhere"))
+    with pytest.raises(LeakageError, match="encoder e was trained on elsewhere itself"):
+        score_fitted(informed, other, PROTOCOL)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def folders(raw_cohort, tmp_path_factory):
     write_cohort(raw_cohort, path / "C")
     copies = tuple(replace(s, id=f"x{i}", donor=f"P{i}") for i, s in enumerate(raw_cohort[2:4]))
     write_cohort(Cohort(copies, DatasetCard(id="copies")), path / "copies")
+    write_cohort(raw_cohort.where(lambda s: s.donor == "D2"), path / "new")
     return path
 
 
@@ -49,6 +50,20 @@ def test_a_model_that_has_seen_the_cohort_under_other_names_fails_the_check(fold
     found = [f for f in json.loads(result.stdout)["findings"] if f["kind"] == "leak"]
     assert [f["sections"] for f in found] == [["x0"], ["x1"]]
     assert "it is its training section s2 (donor D1) of colour under another name" in found[0]["text"]
+
+
+def test_a_fitted_model_is_scored_on_new_donors_and_refused_on_old_ones(folders):
+    def run(*words):
+        return CliRunner().invoke(app, [str(w) for w in words])
+
+    run("fit", "mean", folders / "copies", "--out", folders / "M2")
+    refused = run("bench", "score", folders / "M2", folders / "C", "--json")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "it is its training section x0 (donor P0) of copies under another name" in refused.stderr
+    scored = run("bench", "score", folders / "M2", folders / "new", "--json")
+    table = json.loads(scored.stdout)["table"]
+    assert {s["model"] for s in table} == {"mean fitted on copies"}
+    assert next(s for s in table if s["metric"] == "mse")["by_donor"].keys() == {"D2"}
 
 
 def test_an_encoder_that_has_not_seen_the_cohort_passes(folders):

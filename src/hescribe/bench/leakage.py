@@ -59,8 +59,11 @@ def check_model(info: ModelInfo, cohort: str, prints: Sequence[Print]) -> None:
     Raises
     ------
     LeakageError
-        If any section is of a training donor; the message names both sides.
+        If any section is of a training donor, or the model's encoder was trained on the cohort; the message
+        names both sides.
     """
+    if info.encoder:
+        _refuse(info.encoder["name"], info.encoder["trained_on"], cohort, [p.section for p in prints])
     if reasons := find_trained_sections(info, cohort, prints):
         raise LeakageError(
             f"{info.method}, trained on {info.cohort}, was trained on the donors of {len(reasons)} sections of "
@@ -153,9 +156,13 @@ def check_encoder(card: EncoderCard, cohort: str, sections: Sequence[str]) -> No
     LeakageError
         If a dataset it was trained on holds the cohort's tissue; the message names both.
     """
-    if reason := find_trained_dataset(card.trained_on, cohort, sections):
+    _refuse(card.name, card.trained_on, cohort, sections)
+
+
+def _refuse(encoder: str, trained_on: Iterable[str], cohort: str, sections: Sequence[str]) -> None:
+    if reason := find_trained_dataset(trained_on, cohort, sections):
         raise LeakageError(
-            f"encoder {card.name} was trained on {reason}: its scores on {cohort} would be too good; "
+            f"encoder {encoder} was trained on {reason}: its scores on {cohort} would be too good; "
             "choose another encoder, or other data"
         )
 

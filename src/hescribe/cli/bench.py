@@ -8,7 +8,7 @@ import typer
 from hescribe.cli.output import OUTPUT, command
 
 if TYPE_CHECKING:
-    from hescribe.bench.results import Results
+    from hescribe.bench.scores import Score
 
 app = typer.Typer(help="Score models on held-out donors, and report.", no_args_is_help=True)
 
@@ -52,7 +52,7 @@ def run(
     OUTPUT.result(
         {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}
     )
-    show_scores(results)
+    show_scores(results.scores)
     OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
 
 
@@ -113,10 +113,31 @@ def leak(
     OUTPUT.say(f"table: {table}; figure: {picture}")
 
 
-def show_scores(results: "Results") -> None:
+@app.command(epilog="Examples: hescribe bench score M C   |   hescribe bench score M C --json")
+@command
+def score(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder; of donors that the model has not seen.")],
+    *,
+    protocol: Annotated[str, typer.Option(help="Protocol that fixes spots and metrics.")] = "donor-v1",
+) -> None:
+    """Score a fitted model on another cohort; refused on donors that it was trained on."""
+    from hescribe.bench.external import score_fitted  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.model_folder import read_model  # noqa: PLC0415
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.bench.scores import as_json  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+
+    fitted = read_model(model)
+    scores = score_fitted(fitted, read_cohort(cohort, with_image=True), read_protocol(protocol))
+    OUTPUT.result({"model": str(model), "cohort": str(cohort), "table": as_json(scores)})
+    show_scores(scores)
+
+
+def show_scores(scores: "list[Score]") -> None:
     """Print the main scores as a table."""
     by_model: dict[str, dict[str, object]] = {}
-    for s in results.scores:
+    for s in scores:
         row = by_model.setdefault(s.model, {"model": s.model})
         if s.metric == "pearson":
             interval = None if s.low is None else f"[{s.low:.3f}, {s.high:.3f}]"

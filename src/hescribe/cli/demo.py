@@ -45,7 +45,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     study = Study(cohort=str(cohort_path), out=str(results_path))
     run_study(PredictionTask(cohort, read_protocol(study.protocol)), study.models, results_path, study=study)
     results = Results(results_path)
-    show_scores(results)
+    show_scores(results.scores)
 
     OUTPUT.say("3 of 4  fitting a model and predicting the donor that was kept aside")
     score, picture = _predict_unseen(cohort, unseen, out)

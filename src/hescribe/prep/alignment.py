@@ -57,15 +57,15 @@ class Alignment:
     def problems(self) -> list[str]:
         """What fits better than the places as they are, one sentence each; empty if nothing does."""
         found = []
-        pitches, share = max(self.shifted.items(), key=lambda item: item[1])
-        if share > self.on_tissue + SHIFT_GAIN:
+        pitches, shifted = max(self.shifted.items(), key=lambda item: item[1])
+        turn, turned = max(self.turned.items(), key=lambda item: item[1])
+        if turned > max(self.on_tissue + TURN_GAIN, shifted):
+            return [f"{turned:.0%} of the spots would be on tissue {turn}, {self.on_tissue:.0%} are"]
+        if shifted > self.on_tissue + SHIFT_GAIN:
             found.append(
-                f"{share:.0%} of the spots would be on tissue after a shift by {pitches} pitch"
+                f"{shifted:.0%} of the spots would be on tissue after a shift by {pitches} pitch"
                 f"{'' if pitches == 1 else 'es'}, {self.on_tissue:.0%} are"
             )
-        turn, share = max(self.turned.items(), key=lambda item: item[1])
-        if share > self.on_tissue + TURN_GAIN:
-            return [*found, f"{share:.0%} of the spots would be on tissue {turn}, {self.on_tissue:.0%} are"]
         if self.darkness is not None:
             likely = {k: r for k, r in self.turned_darkness.items() if self.turned[k] >= self.on_tissue - TURN_GAIN}
             turn, r = max(likely.items(), key=lambda item: item[1], default=("", -1.0))

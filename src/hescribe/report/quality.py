@@ -213,11 +213,11 @@ def _jpeg(pixels: np.ndarray) -> str:
 
 
 def _span(histograms: list[np.ndarray]) -> tuple[int, int]:
-    """Return the first and last edge of the bins that hold 99 % of the spots of all sections."""
+    """Return the first and last edge of the bins that hold 98 % of the spots of all sections."""
     if not histograms:
         return 0, 1
     share = np.cumsum(np.sum(histograms, axis=0)) / np.sum(histograms)
-    low, high = np.searchsorted(share, [0.005, 0.995])
+    low, high = np.searchsorted(share, [0.01, 0.99])
     return int(low), int(high) + 1
 
 
