@@ -19,18 +19,19 @@ from hescribe.units import patch_mpp
 
 OVERVIEW_PX = 256  # longer side of the image that the tissue is looked for on
 SIDE_PX = 48  # of the hash
-MARGIN = 0.15  # about the spots, of the longer side of the area they cover
-N_WAVES = 16  # rows and columns of the DCT: the 255 lowest frequencies but the mean make the bits
+MARGIN = 0.25  # about the spots, of the longer side of the area they cover
+N_WAVES = 16  # rows and columns of the DCT that make the bits, all but the mean
+N_BITS = N_WAVES**2 - 1
 SPREADS = 4.2  # side of the square, in standard deviations of the tissue's area
 MIN_CONTRAST = 0.1  # stain between glass and tissue; an image without any has no hash
 FINE_PX = 2.0  # structure coarser than this Gaussian is taken out before two hashes are laid over each other
 SCALES = (0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12)  # the square is found a little larger or smaller each time
 MAX_SHIFT_PX = SIDE_PX // 8
 # Measured on 19 sections of her2st, stutility_mob and the synthetic cohort, each against 17 changes of itself
-# (benchmarks/duplicates.py): changed copies differ in at most 32 % of bits and reach a likeness of at least 0.61;
-# different sections, neighbours in one block included, reach at most 0.50, and 97 % of them differ in more bits.
+# (benchmarks/duplicates.py): changed copies differ in at most 26 % of bits and reach a likeness of at least 0.62;
+# different sections, neighbours in one block included, reach at most 0.48, and 97 % of them differ in more bits.
 MAX_BITS = 0.34
-MIN_LIKENESS = 0.57
+MIN_LIKENESS = 0.55
 
 
 def hash_image(image: ImageSource, xy_um: np.ndarray | None = None) -> np.ndarray | None:
@@ -98,15 +99,26 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
     return _lay_over(one, _move(other))
 
 
+def count_bits(one: np.ndarray, other: np.ndarray) -> float:
+    """Return which share of the 255 bits of two hashes differs, in the turn or mirror where it is least.
+
+    Examples
+    --------
+    >>> grey = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
+    >>> count_bits(grey, grey.T)
+    0.0
+    """
+    bits = _bits([one, other])
+    return float(_differing(bits[:1], bits[1])[0]) / N_BITS
+
+
 def like_pairs(hashes: Sequence[np.ndarray]) -> Iterator[tuple[int, int, float]]:
     """Yield the pairs of hashes that show the same section, as (earlier, later, likeness)."""
     if not hashes:
         return
-    waves = np.stack([fft.dctn(h.astype(np.float32), norm="ortho")[:N_WAVES, :N_WAVES] for h in hashes])
-    bits = np.stack([_pack(turn) for turn in _turns_of_waves(waves)], axis=1)  # (n, 8, 32): the first is unturned
+    bits = _bits(hashes)
     for j in range(1, len(hashes)):
-        differing = np.bitwise_count(bits[:j] ^ bits[j, 0]).sum(axis=2, dtype=np.int64).min(axis=1)
-        candidates = np.flatnonzero(differing <= MAX_BITS * (N_WAVES**2 - 1))
+        candidates = np.flatnonzero(_differing(bits[:j], bits[j]) <= MAX_BITS * N_BITS)
         moved = _move(hashes[j]) if len(candidates) else None
         for i in candidates.tolist():
             if moved is not None and (alike := _lay_over(hashes[i], moved)) >= MIN_LIKENESS:
@@ -148,6 +160,17 @@ def _find_square(stain: np.ndarray) -> tuple[float, float, float, float] | None:
             break
     half = SPREADS * spread / 2
     return (centre_x + 0.5 - half, centre_y + 0.5 - half, centre_x + 0.5 + half, centre_y + 0.5 + half)
+
+
+def _bits(hashes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the packed bits of all eight turns, the first unturned, shape ``(n, 8, 32)`` uint8."""
+    waves = np.stack([fft.dctn(h.astype(np.float64), norm="ortho")[:N_WAVES, :N_WAVES] for h in hashes])
+    return np.stack([_pack(turn) for turn in _turns_of_waves(waves)], axis=1)
+
+
+def _differing(turned: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Return how many bits of one hash differ from each of others in its best turn, shape ``(n,)``."""
+    return np.asarray(np.bitwise_count(turned ^ bits[0]).sum(axis=2, dtype=np.int64).min(axis=1))
 
 
 def _pack(waves: np.ndarray) -> np.ndarray:
