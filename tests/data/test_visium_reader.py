@@ -40,6 +40,11 @@ def test_a_folder_of_samples_gives_a_section_each(write_visium):
     assert [s.id for s in read(outs.parents[1])] == ["one", "two"]
 
 
+def test_the_folder_of_one_sample_gives_it_once(write_visium):
+    outs = write_visium()
+    assert [s.id for s in read(outs.parent)] == [s.id for s in read(outs)] == ["sample"]
+
+
 def test_spots_of_only_one_file_are_dropped_and_listed(write_visium):
     outs = write_visium()
     path = outs / "spatial/tissue_positions.csv"

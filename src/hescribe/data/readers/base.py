@@ -130,7 +130,7 @@ def find_samples(source: Path, is_sample: Callable[[Path], bool]) -> list[Path]:
     folders = [source, source / "outs"]
     if source.is_dir():
         folders += sorted(p for child in source.iterdir() for p in (child, child / "outs"))
-    return [f for f in folders if is_sample(f)]
+    return [f for f in dict.fromkeys(folders) if is_sample(f)]  # outs is a subfolder as well
 
 
 def name_sample(folder: Path) -> str:
