@@ -12,7 +12,7 @@ from PIL import Image
 from hescribe.data.folder import read_cohort
 from hescribe.data.importing import import_cohort
 from hescribe.data.readers.base import readers
-from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError, UnitsError
+from hescribe.errors import DataAccessError, FormatError, InputError, PanelError, SchemaError, UnitsError
 
 MPP = 0.25
 XENIUM = {
@@ -174,6 +174,25 @@ def test_patches_of_another_sample_are_refused(write_hest):
     write_patches(root / "patches/TENX99.h5", other, rows=[1, 2, 3])
     with pytest.raises(SchemaError, match="only 0 of its 3 patches have a barcode of the table"):
         read(root)
+
+
+def test_old_patches_without_a_size_are_not_compared(write_hest):
+    root = write_hest()
+    write_patches(root / "patches/TENX99.h5", sample_table(), rows=[1, 2])
+    with h5py.File(root / "patches/TENX99.h5", "r+") as file:
+        del file["img"].attrs["patch_size_src"]
+    assert any("were not compared with the spots" in note for note in read(root)[0].notes)
+
+
+def test_a_sample_named_by_ensembl_ids_says_so_and_does_not_go_with_symbols(write_hest, tmp_path):
+    table = sample_table()
+    table.var_names = [f"ENSG0000000000{i}" for i in range(5)]
+    write_hest("A", table)
+    (section,) = read(write_hest("A", table))
+    assert section.gene_ids == section.genes == tuple(table.var_names)
+    assert any("named by Ensembl identifier" in note for note in section.notes)
+    with pytest.raises(PanelError, match="give all sections the same kind of gene names"):
+        import_cohort(write_hest("B"), "hest", tmp_path / "c")
 
 
 def test_visium_hd_takes_no_array_from_hest_and_says_that_counts_are_missing(write_hest):

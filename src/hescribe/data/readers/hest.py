@@ -1,4 +1,4 @@
-"""HEST-1k: tables, slides, patches and metadata as the data set lies on its hub.
+"""HEST-1k: tables, slides, patches and metadata as the dataset lies on its hub.
 
 Jaume, Doucet et al., HEST-1k, NeurIPS 2024 (datasets and benchmarks), arXiv:2406.16192. What its
 users found and we act on: pixel sizes of metadata, file and spots differ (mahmoodlab/HEST#106,
@@ -69,13 +69,18 @@ class HestReader(Params):
             notes.append(
                 "the library that pooled its bins lost counts up to version 1.1.0; prefer Space Ranger's output"
             )
+        names = tuple(genes[keep])
+        by_id = all(g.startswith("ENS") for g in names)
+        if by_id:
+            notes.append("its genes are named by Ensembl identifier; most samples have symbols, and do not go with it")
         slide, patches = source / "wsis" / f"{name}.tif", source / "patches" / f"{name}.h5"
         notes += _check_patches(patches, parts, has_slide=slide.is_file()) if patches.is_file() else []
         return RawSection(
             id=name,
             where=file,
             counts=parts.counts[:, np.flatnonzero(keep)],
-            genes=tuple(genes[keep]),
+            genes=names,
+            gene_ids=names if by_id else None,
             spots=tuple(parts.obs.index.astype(str)),
             xy_px=np.asarray(parts.xy_px, dtype=np.float64),
             # The array places of pooled Visium HD bins were numbered after the empty ones had gone.
@@ -125,9 +130,12 @@ def _check_patches(path: Path, parts: TableParts, *, has_slide: bool) -> list[st
     try:
         with h5py.File(path) as file:
             barcodes = [b.decode() if isinstance(b, bytes) else str(b) for b in file["barcode"][:].ravel()]
-            corner_px, side_px = file["coords"][:].astype(np.float64), float(file["img"].attrs["patch_size_src"])
+            corner_px, side_px = file["coords"][:].astype(np.float64), file["img"].attrs.get("patch_size_src")
     except (OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path} is damaged or no patches of HEST: {error}") from error
+    if side_px is None:
+        return ["its patches do not say how large they are on the slide, and were not compared with the spots"]
+    side_px = float(side_px)
     row = parts.obs.index.astype(str).get_indexer(barcodes)
     if len(row) and (row >= 0).mean() < MIN_OVERLAP:
         raise SchemaError(str(path), [f"only {(row >= 0).sum()} of its {len(row)} patches have a barcode of the table"])

@@ -1,4 +1,4 @@
-"""SpaRED's processed tables: one h5ad with every slide of a data set.
+"""SpaRED's processed tables: one h5ad with every slide of a dataset.
 
 Mejia, Ruiz et al., MICCAI 2024, arXiv:2407.13027. Its ``patient`` is often the serial number of a Visium
 chip, which is no donor: sections of one person then look independent.
@@ -21,7 +21,7 @@ from hescribe.progress import track
 SLIDE, PATIENT, SPLIT = "slide_id", "patient", "split"
 PATCHES = "patches_scale_1.0"
 CHIP = re.compile(r"V\d{2}[A-Z]\d{2}-\d{3}")  # serial of a Visium slide, such as V11L12-038
-NO_PATIENT = {"", "nan", "none", "unique"}  # "unique" stands for all slides of 10x's own data sets
+NO_PATIENT = {"", "nan", "none", "unique"}  # "unique" stands for all slides of 10x's own datasets
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,7 @@
-"""SpatialData: zarr stores with a table, shapes and an image for each region; see ``data.spatialdata_store``."""
+"""SpatialData: zarr stores with a table, shapes and an image for each region.
+
+Names and coordinate systems: see ``data.spatialdata_store``.
+"""
 
 from dataclasses import dataclass
 from functools import partial
