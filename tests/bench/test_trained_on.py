@@ -180,6 +180,14 @@ def test_leaks_of_models_and_encoders_are_listed_by_section(model, raw_cohort, t
     assert found.text == "encoder color was trained on colour itself"
 
 
+def test_a_section_whose_image_is_damaged_is_still_known_by_its_counts(model, raw_cohort, tmp_path):
+    write_model(tmp_path / "M", model)
+    write_cohort(Cohort((renamed(raw_cohort[2], "x1", "P1"),), DatasetCard(id="renamed")), tmp_path / "C")
+    (tmp_path / "C/images/x1.png").write_bytes((tmp_path / "C/images/x1.png").read_bytes()[:5000] + b"IEND\xaeB`\x82")
+    (leak,) = find_leaks(tmp_path / "C", models=[tmp_path / "M"])
+    assert "of the spots have the same counts" in leak.text
+
+
 def test_a_model_of_the_first_format_is_known_by_names_only_and_says_so(model, raw_cohort, tmp_path):
     write_model(tmp_path / "M", replace(model, info=replace(model.info, tissue=())))
     write_cohort(Cohort((renamed(raw_cohort[2], "x1", "P1"),), DatasetCard(id="renamed")), tmp_path / "C")

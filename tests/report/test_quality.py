@@ -46,8 +46,14 @@ def write(cohort, path, **options):
     return findings, (path / "q.html").read_text(encoding="utf-8")
 
 
-def test_the_page_holds_a_row_and_a_drawing_of_every_section(raw_cohort, tmp_path):
-    findings, text = write(raw_cohort, tmp_path)
+@pytest.fixture(scope="module")
+def sound(raw_cohort, tmp_path_factory):
+    """Return the findings and the page of a cohort without a fault."""
+    return write(raw_cohort, tmp_path_factory.mktemp("sound"))
+
+
+def test_the_page_holds_a_row_and_a_drawing_of_every_section(raw_cohort, sound):
+    findings, text = sound
     assert findings == []
     page = Page(text)
     assert list(page.rows) == [s.id for s in raw_cohort]
@@ -58,8 +64,8 @@ def test_the_page_holds_a_row_and_a_drawing_of_every_section(raw_cohort, tmp_pat
     assert "Synthetic data" in text
 
 
-def test_the_page_needs_nothing_from_outside(raw_cohort, tmp_path):
-    _, text = write(raw_cohort, tmp_path)
+def test_the_page_needs_nothing_from_outside(sound):
+    text = sound[1]
     assert all(a.startswith(("data:image/jpeg;base64,", "#")) for a in Page(text).addresses)
     assert not re.search(r"https?://|@import|url\(|<script", text)
 

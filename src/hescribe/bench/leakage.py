@@ -1,6 +1,7 @@
-"""Has a model, or its encoder, seen the tissue that it is to be scored on? If so it is not scored."""
+"""Find what a model, or its encoder, was trained on among the tissue that it is to be scored on, and refuse it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hescribe.bench.model_folder import ModelInfo, read_model
@@ -124,7 +125,7 @@ def find_leaks(path: Path, *, models: Sequence[Path] = (), encoders: Sequence[st
         info = read_model(folder).info
         reasons = find_trained_sections(info, record.id, _take_prints(path, frozenset(info.genes)))
         found += [
-            Finding("error", f"model {folder} has seen section {section}: {reason}", (section,), "leak")
+            Finding("error", f"model {folder} was trained on the donor of {section}: {reason}", (section,), "leak")
             for section, reason in reasons.items()
         ]
         if not info.tissue:
@@ -141,10 +142,10 @@ def find_leaks(path: Path, *, models: Sequence[Path] = (), encoders: Sequence[st
 def _take_prints(path: Path, genes: frozenset[str]) -> list[Print]:
     prints, record = [], read_index(path)
     for entry in track(record.section, "comparing with the model"):
-        try:
-            prints.append(take_print(read_section(entry, path), record.id, genes))
-        except HescribeError:  # the check of the cohort tells it
-            continue
+        with suppress(HescribeError):  # the check of the cohort tells what cannot be read
+            section = read_section(entry, path)
+            prints.append(take_print(section, record.id, genes, with_image=False))
+            prints[-1] = take_print(section, record.id, genes)
     return prints
 
 
