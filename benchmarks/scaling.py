@@ -40,7 +40,7 @@ def prepare(folder, n_spots):
 def step(name, folder):
     """Run one step and return its seconds and peak memory."""
     from hescribe.bench.protocols import read_protocol
-    from hescribe.bench.task import PredictionTask, on_panel
+    from hescribe.bench.task import PredictionTask
     from hescribe.data.folder import read_cohort
     from hescribe.data.importing import import_cohort
     from hescribe.encode.features import embed_section
@@ -60,7 +60,7 @@ def step(name, folder):
         (folder / "cache_ridge").mkdir()
         (folder / "cache_ridge" / "features").symlink_to(folder / "cache")
         task = PredictionTask(read_cohort(cohort), read_protocol("donor-v1"))
-        train = on_panel(task.prepared, task.choose_genes(task.prepared))
+        train = task.on_panel(task.prepared, task.choose_genes(task.prepared))
         start = time.perf_counter()
         fitted = RidgePredictor(encoder="color", alpha=100.0).fit(train)
         fitted.predict(train[0].blind())

@@ -58,3 +58,14 @@ def test_the_share_on_tissue_is_counted_by_hand():
     alignment = align(moved(section, xy))  # the last one is outside of the image
     assert alignment.is_on_tissue.tolist() == [False, False, True, True, False]
     assert alignment.darkness is None  # five spots say nothing
+
+
+def test_a_few_spots_beside_the_tissue_are_no_sign_of_misplaced_spots():
+    """One spot on glass would always be on tissue after some shift."""
+    pixels = np.full((100, 100, 3), 235, dtype=np.uint8)
+    pixels[:, 50:] = [150, 60, 140]
+    base = toy_cohort(5, n_donors=1, n_spots=20, n_genes=5, mpp=4.0)[0]
+    lone = type(base)("s", "d", base.table[:1].copy(), ArrayImage(pixels, 8.0, "halves"), base.card)
+    alignment = align(moved(lone, np.array([[300.0, 400.0]])))
+    assert (alignment.on_tissue, alignment.shifted[1]) == (0.0, 1.0)
+    assert alignment.problems == []
