@@ -66,6 +66,15 @@ def test_two_shortcuts_add_up():
     assert "depth in the target; sections of the test donor" in protocol.optimistic
 
 
+@pytest.mark.parametrize(
+    "name", ["donor-v1+gene_axis+raw_counts", "donor-v1+pooled_pcc+pooled_pcc", "section-v1+section_split"]
+)
+def test_a_choice_is_given_up_once_only(name):
+    """The second shortcut would undo the first, and the name say both."""
+    with pytest.raises(InputError, match=r"cannot be added to protocol .*, which has (target|pool|split) = .* already"):
+        read_protocol(name)
+
+
 def test_a_protocol_cannot_take_a_shortcut_in_silence():
     with pytest.raises(SchemaError, match="optimistic: must say why"):
         replace(HONEST_PROTOCOL, pool="fold")
@@ -154,7 +163,11 @@ def measured(raw_cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("leak")
     write_cohort(raw_cohort, out / "cohort")
     task = PredictionTask.read(out / "cohort", HONEST_PROTOCOL)
-    return out, measure_leaks(task, "color_ridge", out / "runs", cohort=out / "cohort")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "hescribe.bench.runner.N_SHUFFLES", 3
+        )  # shuffles are most of the time, and their number no matter
+        return out, measure_leaks(task, "color_ridge", out / "runs", cohort=out / "cohort")
 
 
 def test_the_meter_starts_from_the_honest_score(measured):

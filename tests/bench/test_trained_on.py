@@ -100,6 +100,13 @@ def test_the_folds_refuse_one_section_under_two_donors(raw_cohort):
         list(task.folds())
 
 
+def test_one_section_twice_is_refused_under_a_split_by_section_whoever_its_donor(raw_cohort):
+    planted = renamed(raw_cohort[0], "x", "D0")
+    task = PredictionTask(replace(raw_cohort, sections=(*raw_cohort, planted)), read_protocol("section-v1"))
+    with pytest.raises(LeakageError, match=r"are the same tissue .*; drop one of them$"):
+        list(task.folds())
+
+
 def test_one_section_twice_of_one_donor_is_no_leak(raw_cohort):
     planted = renamed(raw_cohort[0], "x", "D0")
     assert len(list(PredictionTask(replace(raw_cohort, sections=(*raw_cohort, planted)), PROTOCOL).folds())) == 3

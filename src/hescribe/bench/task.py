@@ -165,10 +165,11 @@ class PredictionTask:
         for pair in self._twins:
             ids = {pair.one.section, pair.other.section}
             if ids & left and ids & right:
+                one_donor = ", or give both one donor" if self.protocol.split == "donor" else ""
                 raise LeakageError(
                     f"fold {fold}: sections {pair.one.section} (donor {pair.one.donor}) and {pair.other.section} "
                     f"(donor {pair.other.donor}) are the same tissue ({pair.evidence}), one in train and one in test; "
-                    "drop one of them, or give both one donor"
+                    f"drop one of them{one_donor}"
                 )
 
     def on_panel(self, cohort: Cohort, genes: tuple[str, ...]) -> Cohort:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from hescribe.data.toml_file import Record, check_record
-from hescribe.errors import SchemaError, UnknownNameError
+from hescribe.errors import InputError, SchemaError, UnknownNameError
 from hescribe.prep.targets import Unit
 
 JOIN = "+"  # between a protocol and the shortcuts that are switched on
@@ -126,6 +126,8 @@ def read_protocol(name: str) -> Protocol:
     ------
     UnknownNameError
         If there is no protocol or no shortcut of that name.
+    InputError
+        If two shortcuts change the same choice.
 
     Examples
     --------
@@ -152,11 +154,18 @@ def take_shortcut(protocol: Protocol, name: str) -> Protocol:
     ------
     UnknownNameError
         If there is no such shortcut.
+    InputError
+        If the protocol has given up the same choice already: the name would say more than is done.
     """
     shortcuts = read_shortcuts()
     if name not in shortcuts:
         raise UnknownNameError(f"there is no shortcut {name!r}; known: {', '.join(shortcuts)}")
     shortcut = shortcuts[name]
+    if taken := [f"{f} = {getattr(protocol, f)!r}" for f in shortcut.change if getattr(protocol, f) != HONEST[f]]:
+        raise InputError(
+            f"shortcut {name!r} cannot be added to protocol {protocol.name}, which has {taken[0]} already; "
+            "start from donor-v1, or leave one of the two out"
+        )
     change: dict[str, Any] = {
         **shortcut.change,
         "name": f"{protocol.name}{JOIN}{name}",
