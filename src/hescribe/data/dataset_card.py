@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from hescribe.cards import TECHNOLOGIES, DatasetCard
+from hescribe.cards import DatasetCard
 from hescribe.data.manifest import Manifest, Positive
-from hescribe.data.toml_file import Record
+from hescribe.data.toml_file import Record, TechnologyName
 
 Collection = Literal["spared", "hescape", "hest", "other"]
 Split = Literal["train", "val", "test"]
@@ -223,7 +223,7 @@ class Entry(Record):
     title: str
     organism: str
     organ: str
-    technology: str
+    technology: TechnologyName
     licence: str
     terms: Terms
     citation: str
@@ -237,13 +237,6 @@ class Entry(Record):
     warning: tuple[Caution, ...] = ()
     landmark: Landmark | None = None
     manifest: Manifest = Manifest()
-
-    @field_validator("technology")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in TECHNOLOGIES:
-            raise ValueError(f"is not one of {', '.join(TECHNOLOGIES)}")
-        return name
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Entry":

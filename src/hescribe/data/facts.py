@@ -4,11 +4,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import field_validator
-
-from hescribe.cards import TECHNOLOGIES, DatasetCard
+from hescribe.cards import DatasetCard
 from hescribe.data.section import Section
-from hescribe.data.toml_file import Record, check_record
+from hescribe.data.toml_file import Record, TechnologyName, check_record
 from hescribe.errors import SchemaError
 
 FACTS = "hescribe"  # key under which a converted file keeps them
@@ -25,18 +23,11 @@ class SectionFacts(Record):
         Card of its cohort.
     """
 
-    technology: str
+    technology: TechnologyName
     organ: str
     organism: str
     pitch_um: float | None
     dataset: DatasetCard
-
-    @field_validator("technology")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in TECHNOLOGIES:
-            raise ValueError(f"is not one of {', '.join(TECHNOLOGIES)}")
-        return name
 
 
 def write_facts(section: Section, dataset: DatasetCard) -> str:

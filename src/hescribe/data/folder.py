@@ -23,7 +23,7 @@ from hescribe.data.manifest import Box, Channel
 from hescribe.data.plain import PlainImage, hash_file
 from hescribe.data.section import Section
 from hescribe.data.slide import SlideImage, open_image
-from hescribe.data.toml_file import Record, read_toml, to_toml
+from hescribe.data.toml_file import Record, TechnologyName, read_toml, to_toml
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError
 from hescribe.progress import track
 
@@ -65,7 +65,7 @@ class SectionRecord(Record):
     donor: str
     organ: str
     organism: str
-    technology: str
+    technology: TechnologyName
     pitch_um: float | None = None
     mpp: float | None = None
     mpp_source: str
@@ -75,13 +75,6 @@ class SectionRecord(Record):
     image: ImageRecord | None = None
 
     _id_is_a_file_name = field_validator("id")(_is_file_name)
-
-    @field_validator("technology")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in TECHNOLOGIES:
-            raise ValueError(f"is not one of {', '.join(TECHNOLOGIES)}")
-        return name
 
 
 class CohortRecord(Record):

@@ -6,11 +6,10 @@ donor, and what to mask. A user writes one in TOML; a dataset of the catalogue s
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from hescribe.cards import TECHNOLOGIES
 from hescribe.data.plain import GLASS_RGB
-from hescribe.data.toml_file import Record
+from hescribe.data.toml_file import Record, TechnologyName
 from hescribe.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -77,20 +76,13 @@ class Manifest(Record):
         What differs from section to section.
     """
 
-    technology: str | None = None
+    technology: TechnologyName | None = None
     organ: str | None = None
     organism: str | None = None
     pitch_um: Positive | None = None
     pitch_note: str = ""
     donors: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     section: tuple[ManifestSection, ...] = ()
-
-    @field_validator("technology")
-    @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
-        if name is not None and name not in TECHNOLOGIES:
-            raise ValueError(f"is not one of {', '.join(TECHNOLOGIES)}")
-        return name
 
     @model_validator(mode="after")
     def _states_each_section_once(self) -> "Manifest":

@@ -3,10 +3,11 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from hescribe.cards import TECHNOLOGIES
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 
 M = TypeVar("M", bound="Record")
@@ -16,6 +17,15 @@ class Record(BaseModel):
     """A table of facts: unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _is_technology(name: str) -> str:
+    if name not in TECHNOLOGIES:
+        raise ValueError(f"is not one of {', '.join(TECHNOLOGIES)}")
+    return name
+
+
+TechnologyName = Annotated[str, AfterValidator(_is_technology)]
 
 
 def read_toml(path: Path, model: type[M]) -> M:
