@@ -133,6 +133,13 @@ def test_a_batch_of_one_spot_is_shifted_and_not_scaled():
     assert np.abs(corrected[160] - fitted.mean_).mean() < np.abs(values[160] - fitted.mean_).mean()
 
 
+def test_a_large_offset_changes_nothing_but_the_level():
+    values, batch = planted()
+    corrected = Combat().fit(values, batch).transform(values, batch)
+    far = Combat().fit(values + 1e7, batch).transform(values + 1e7, batch)
+    np.testing.assert_allclose(far - 1e7, corrected, atol=1e-5)
+
+
 def test_one_gene_is_corrected_without_a_prior_to_lean_on():
     values, batch = planted(n_genes=1)
     corrected = Combat().fit(values, batch).transform(values, batch)

@@ -40,6 +40,13 @@ def test_a_small_change_on_a_large_mean_is_still_seen():
     np.testing.assert_allclose(morans_i(x, chain(50)), expected, atol=1e-12)
 
 
+def test_a_value_that_is_stored_in_two_parts_counts_once():
+    x = np.array([[3.0, 0.0], [1.0, 2.0], [0.0, 5.0]])
+    parts = sparse.csr_matrix(([2.0, 1.0, 1.0, 2.0, 5.0], [0, 0, 0, 1, 1], [0, 2, 4, 5]), shape=(3, 2))
+    np.testing.assert_allclose(morans_i(parts, chain(3)), by_definition(x, chain(3).toarray()))
+    assert parts.nnz == 5  # what is given is not changed
+
+
 def test_a_constant_gene_is_undefined_and_the_others_are_not():
     x = np.array([[0.0, 2.7, 1.0], [0.0, 2.7, 2.0], [0.0, 2.7, 4.0]])
     for form in (np.asarray, sparse.csr_matrix):

@@ -10,7 +10,7 @@ from hescribe import keys
 from hescribe.data.folder import read_cohort, write_cohort
 from hescribe.errors import FormatError, InputError, NotFittedError, PanelError, UnknownNameError
 from hescribe.prep.spared import SparedPreparation, find_recipe
-from hescribe.prep.spared_genes import Shares, listed_genes, measured_genes, read_gene_list, top_of
+from hescribe.prep.spared_genes import Shares, listed_genes, measured_genes, read_gene_list, top_of, valid_spots
 from hescribe.prep.spared_layers import DELTAS_OF
 
 GENES = ("A", "B", "C", "D", "E")
@@ -37,6 +37,21 @@ def prepared(published, shallow):
 
 def share(lowest, overall, total=None):
     return Shares(np.full(5, 100.0) if total is None else np.array(total), np.array(lowest), np.array(overall))
+
+
+def test_limits_of_a_spot_s_counts_are_strict(shallow):
+    total = np.asarray(shallow[0].table.layers[keys.COUNTS].sum(axis=1)).ravel()
+    low, high = np.sort(np.unique(total))[[3, -3]]
+    np.testing.assert_array_equal(valid_spots(shallow[0], low, high), (total >= low + 1) & (total <= high - 1))
+
+
+def test_transcripts_per_million_add_up_over_the_retained_genes_not_the_kept_ones(shallow, settings):
+    """How many genes are kept says nothing about the values of those that are."""
+    few = SparedPreparation(**{**settings, "n_genes": 2}).fit(shallow).transform(shallow)
+    more = SparedPreparation(**{**settings, "n_genes": 5}).fit(shallow).transform(shallow)
+    assert more.genes[:2] == few.genes
+    for one, other in zip(few, more, strict=True):
+        np.testing.assert_array_equal(one.layer(keys.TPM), other.layer(keys.TPM)[:, :2])
 
 
 class TestGeneChoice:
@@ -271,6 +286,11 @@ class TestWhoIsSeen:
 
 
 class TestBadInput:
+    def test_a_cohort_that_was_prepared_already_is_refused(self, prepared, settings, tmp_path):
+        write_cohort(prepared, tmp_path / "prepared")
+        with pytest.raises(InputError, match=r"was prepared already: .*; prepare the cohort that it was made of"):
+            SparedPreparation(**settings).fit(read_cohort(tmp_path / "prepared"))
+
     def test_a_section_without_a_valid_spot_is_named(self, shallow):
         with pytest.raises(InputError, match=r"section s0 has no spot with more than 900 and less than 1e\+06 counts"):
             SparedPreparation(min_spot_counts=900).fit(shallow)

@@ -22,7 +22,7 @@ def test_equal_lengths_give_counts_per_million():
     np.testing.assert_allclose(tpm(COUNTS, np.ones(3))[0], [500_000, 250_000, 250_000])
 
 
-@pytest.mark.parametrize("fault", [0.0, -5.0, np.nan])
+@pytest.mark.parametrize("fault", [0.0, -5.0, np.nan, np.inf])
 def test_a_length_that_is_no_length_is_named(fault):
     with pytest.raises(InputError, match="length of gene 1 is no positive number"):
         tpm(COUNTS, np.array([1000.0, fault, 250.0]))

@@ -22,7 +22,8 @@ from hescribe.params import Params
 
 TOLERANCE, LEGACY_TOLERANCE = 1e-8, 1e-4  # largest relative change at which the iteration stops
 MAX_STEPS, LEGACY_STEPS = 10_000, 1_000_000  # never reached by expression
-FLAT = 1e-12  # variance below this share of the squared mean is rounding
+ROUNDING = 1e-16  # a gene's variance below this share of its squared mean is rounding
+FLAT = 1e-12  # a batch's variance below this share of the common one is rounding
 
 
 @dataclass(kw_only=True)
@@ -84,7 +85,7 @@ class Combat(Params):
         n_common = sum(m.n for m in common)
         self.mean_: np.ndarray = np.stack([m.n * m.mean for m in common]).sum(axis=0) / n_common
         variance = np.stack([m.n * m.variance for m in common]).sum(axis=0) / n_common
-        self.varies_ = variance > FLAT * np.maximum(self.mean_**2, 1e-300)
+        self.varies_ = variance > ROUNDING * np.maximum(self.mean_**2, 1e-300)
         if not self.varies_.any():
             raise InputError("no gene varies inside a batch; ComBat has no scale to bring the batches to")
         if self.legacy_combat and not self.varies_.all():

@@ -48,6 +48,9 @@ def morans_i(values: np.ndarray | sparse.csr_matrix, graph: sparse.csr_matrix) -
     total = float(graph.sum())
     if sparse.issparse(values):
         x = sparse.csr_matrix(values)
+        if not x.has_canonical_format:  # a value stored in parts would count as several
+            x = x.copy()
+            x.sum_duplicates()
         mean, square = _sparse_moments(x.data, x.indices, *x.shape)
         degree = np.asarray(graph.sum(axis=0)).ravel() + np.asarray(graph.sum(axis=1)).ravel()
         cross, by_degree = _sparse_products(

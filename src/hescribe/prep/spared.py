@@ -117,12 +117,17 @@ class SparedPreparation(Params):
         Raises
         ------
         InputError
-            If a parameter is out of range, a train section is not in the cohort, a section has no
-            valid spot, no genes pass, or ComBat finds one batch only.
+            If a parameter is out of range, a train section is not in the cohort, the cohort was prepared
+            already, a section has no valid spot, no genes pass, or ComBat finds one batch only.
         PanelError
             If a listed gene is not on the panel.
         """
         self._check_params()
+        if any(keys.D_LOG1P_MORAN in s.table.var for s in cohort):
+            raise InputError(
+                f"cohort {cohort.card.id} was prepared already: it holds the genes that were kept, and transcripts per "
+                "million need all; prepare the cohort that it was made of"
+            )
         trained = _named(cohort, train)
         seen = tuple(cohort) if self.fitted_on == "all" else trained
         self._check_batches(seen)

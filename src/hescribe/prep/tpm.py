@@ -66,8 +66,9 @@ def total_rate(counts: np.ndarray | sparse.csr_matrix, length_bp: np.ndarray) ->
     length_bp = np.asarray(length_bp, dtype=np.float64)
     if length_bp.shape != (counts.shape[1],):
         raise InputError(f"{counts.shape[1]} genes need as many lengths, got shape {length_bp.shape}")
-    if not (np.isfinite(length_bp).all() and (length_bp > 0).all()):
-        raise InputError(f"the length of gene {int(np.argmin(length_bp > 0))} is no positive number of base pairs")
+    is_length = np.isfinite(length_bp) & (length_bp > 0)
+    if not is_length.all():
+        raise InputError(f"the length of gene {int(np.argmin(is_length))} is no positive number of base pairs")
     return np.asarray(counts @ (1.0 / length_bp), dtype=np.float64).ravel()
 
 
