@@ -66,6 +66,15 @@ def test_a_fitted_model_is_scored_on_new_donors_and_refused_on_old_ones(folders)
     assert next(s for s in table if s["metric"] == "mse")["by_donor"].keys() == {"D2"}
 
 
+def test_scoring_a_model_that_remembers_no_tissue_says_what_may_pass(folders):
+    CliRunner().invoke(app, ["fit", "mean", str(folders / "copies"), "--out", str(folders / "M3")])
+    info = json.loads((folders / "M3/model.json").read_text())
+    (folders / "M3/model.json").write_text(json.dumps(info | {"tissue": []}))
+    scored = CliRunner().invoke(app, ["bench", "score", str(folders / "M3"), str(folders / "C")])
+    assert scored.exit_code == 0
+    assert "remembers no tissue: donors under other names pass" in scored.stderr
+
+
 def test_an_encoder_that_has_not_seen_the_cohort_passes(folders):
     assert check(folders / "C", "--encoder", "efficientnet_lite0", "--encoder", "hub_model:uni").exit_code == 0
 

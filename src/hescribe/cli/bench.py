@@ -130,6 +130,8 @@ def score(
 
     fitted = read_model(model)
     scores = score_fitted(fitted, read_cohort(cohort, with_image=True), read_protocol(protocol))
+    if not fitted.info.tissue:
+        OUTPUT.say("note: an older version fitted the model, which remembers no tissue: donors under other names pass")
     OUTPUT.result({"model": str(model), "cohort": str(cohort), "table": as_json(scores)})
     show_scores(scores)
 
