@@ -3,7 +3,8 @@
 COUNTS = "counts"  # layer: raw counts, integers, never changed
 LOGNORM = "lognorm"  # layer: ln(1 + 1e4 * count / depth)
 TARGET = "target"  # layer: what a protocol asks to predict; the lognorm values unless it says otherwise
-COMPLETED = "completed"  # layer: counts with dropouts filled by a completer
+COMPLETED = "completed"  # layer: lognorm values, and what a completer says where none was measured
+COMPLETED_SD = "completed_sd"  # layer: standard deviation of a filled value, 0 where it was measured
 OBSERVED = "observed"  # layer: True where a value was measured
 PREDICTED = "predicted"  # layer: expression predicted from the image
 TRUTH = "truth"  # layer: known mean expression of a synthetic cohort

@@ -69,6 +69,59 @@ def pitch_um(section: Section) -> float:
     return max(float(np.median(distance[:, 1])), 1.0)
 
 
+def nearest_spots(section: Section, k: int, *, radius: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``k`` nearest other spots of each spot, nearest first.
+
+    Parameters
+    ----------
+    section
+        Distances are taken on its capture array, without an array on the tissue.
+    k
+        Number of neighbours.
+    radius
+        Farthest neighbour, in pitches.
+
+    Returns
+    -------
+    Row of each neighbour, shape ``(n_spots, k)`` int64, and its distance in pitches; -1 and infinity where
+    a spot has fewer.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> table = AnnData(np.zeros((3, 1)), obsm={"spatial_um": np.array([[0.0, 0], [100, 0], [300, 0]])})
+    >>> nearest_spots(Section("s", "d", table), 2)[0].tolist()
+    [[1, 2], [0, 2], [1, 0]]
+    """
+    points = _array_points(section)
+    n = len(points)
+    index, distance = np.full((n, k), -1), np.full((n, k), np.inf)
+    most = min(k + 1, n)
+    if most < 2:
+        return index, distance
+    # One more than asked for: the spot itself is among them, and two spots may share a place.
+    found_distance, found = cKDTree(points).query(points, k=np.arange(1, most + 1), distance_upper_bound=radius)
+    is_self = found == np.arange(n)[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    others = np.argsort(is_self, axis=1, kind="stable")[:, : most - 1]
+    index[:, : most - 1] = np.take_along_axis(found, others, axis=1)
+    distance[:, : most - 1] = np.take_along_axis(found_distance, others, axis=1)
+    index[~np.isfinite(distance)] = -1
+    return index, distance
+
+
+def _array_points(section: Section) -> np.ndarray:
+    """Return points whose Euclidean distance is that of the spots in pitches."""
+    grid = section.card.technology.grid
+    if grid is None or keys.ARRAY_ROW not in section.table.obs:
+        return _grid_points(section)[0]
+    row = section.table.obs[keys.ARRAY_ROW].to_numpy(dtype=float)
+    col = section.table.obs[keys.ARRAY_COL].to_numpy(dtype=float)
+    if grid == "hex":
+        return np.column_stack([col / 2, row * np.sqrt(3) / 2])
+    return np.column_stack([col, row]) / (np.sqrt(2) if grid == "checker" else 1.0)
+
+
 def _pairs(section: Section, n_rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both directions of all pairs within ``n_rings``, and the ring of each."""
     points, p = _grid_points(section)

@@ -1,0 +1,1 @@
+"""Completers: what a missing count would have been."""
