@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,6 +21,7 @@ from hescribe.bench.leakage import check_encoder
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import Fold, PredictionTask
+from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
@@ -33,12 +34,36 @@ from hescribe.progress import track
 PER_GENE = ("pearson", "pearson_depth_partial")  # metrics whose every gene gets a row
 
 
+class Task(Protocol):
+    """What is scored; it knows nothing of models."""
+
+    @property
+    def name(self) -> str:
+        """Name in rows and reports."""
+        ...
+
+    @property
+    def card(self) -> TaskCard:
+        """What a reader of the scores must know."""
+        ...
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The protocol, field by field."""
+        ...
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of everything the scores depend on in the data."""
+        ...
+
+
 @dataclass(frozen=True)
 class Cell:
     """One model on one fold with one seed: the unit of work and of caching."""
 
     key: str
-    fold: Fold
+    fold: Any
     name: str
     model: Any
     seed: int
@@ -69,7 +94,7 @@ def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int]
     for fold in task.folds():
         for name, model in created:
             for seed in _seeds(model, seeds):
-                seeded = model.with_params(seed=seed) if _has_seed(model) else model.with_params()
+                seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
                 cells.append(Cell(_key(task, fold, name, seeded), fold, name, seeded, seed))
     return cells
 
@@ -102,7 +127,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
             "section": scored, "donor": sections[0].donor, "model": name or model.name, "method": model.name,
             "params": json.dumps(model.get_params(), sort_keys=True), "control": control, "seed": seed, "pool_size": 0,
             "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION,
-            "device": "cpu", "seconds": seconds, "peak_mb": _peak_mb(),
+            "device": "cpu", "seconds": seconds, "peak_mb": peak_mb(),
         }  # fmt: skip
         for metric in (all_metrics()[m] for m in task.protocol.metrics):
             rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
@@ -125,10 +150,9 @@ def _in_threads(work: Callable[[Cell], None], cells: Sequence[Cell]) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
-def _write_plan(out: Path, task: PredictionTask, cells: list[Cell]) -> None:
+def _write_plan(out: Path, task: Task, cells: Sequence[Cell]) -> None:
     plan = {
-        "task": asdict(task.card), "protocol": asdict(task.protocol), "data_hash": task.data_hash,
-        "version": __version__,
+        "task": asdict(task.card), "protocol": task.rules, "data_hash": task.data_hash, "version": __version__,
         "cells": [
             {"key": c.key, "fold": c.fold.name, "model": c.name, "method": c.model.name, "seed": c.seed} for c in cells
         ],
@@ -163,8 +187,30 @@ def run_study(
     study
         Written to ``study.toml`` beside the rows.
     """
+    return run_cells(
+        task,
+        plan_cells(task, models, seeds),
+        lambda cell: run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name),
+        out,
+        study=study,
+    )
+
+
+def run_cells(
+    task: Task, cells: Sequence[Cell], work: Callable[[Cell], CellResult], out: Path, *, study: Study | None = None
+) -> RunSummary:
+    """Run the cells that are missing from the store at ``out``, and say there which cells belong to the run.
+
+    Parameters
+    ----------
+    task, cells
+        The study, planned.
+    work
+        Gives the rows of a cell.
+    out, study
+        As for ``run_study``.
+    """
     store, ledger = Store(out), Ledger(out)
-    cells = plan_cells(task, models, seeds)
     if study is not None:
         write_study(study, out / "study.toml")
     _write_plan(out, task, cells)
@@ -173,11 +219,11 @@ def run_study(
     missing = [c for c in cells if not store.has(c.key)]
     for cell in missing:
         if not is_control(cell.model):
-            params = json.dumps(cell.model.with_params(**({"seed": 0} if _has_seed(cell.model) else {})).get_params())
-            ledger.add(task.name, task.protocol.name, cell.model.name, params)
+            params = json.dumps(cell.model.with_params(**({"seed": 0} if has_seed(cell.model) else {})).get_params())
+            ledger.add(task.name, task.card.protocol, cell.model.name, params)
 
     def finish(cell: Cell) -> None:
-        result = run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name)
+        result = work(cell)
         store.write(cell.key, result.rows, result.predictions)
 
     for _ in track(_in_threads(finish, missing), "scoring models", len(missing)):
@@ -250,16 +296,18 @@ def _check_encoder(task: PredictionTask, model: Any) -> None:
         check_encoder(create_encoder(name).card, task.cohort.card.id, [s.id for s in task.cohort])
 
 
-def _has_seed(model: Any) -> bool:
+def has_seed(model: Any) -> bool:
+    """Return whether a model draws random numbers."""
     return any(f.name == "seed" for f in fields(model))
 
 
 def _seeds(model: Any, seeds: Sequence[int]) -> Sequence[int]:
     if isinstance(model, ShuffledPairs):
         return range(N_SHUFFLES)
-    return seeds if _has_seed(model) else seeds[:1]
+    return seeds if has_seed(model) else seeds[:1]
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Return the largest memory that this process has taken, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,9 +1,10 @@
 """A task is a cohort under a protocol: folds, gene choice, ceilings. It knows nothing of models."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -123,6 +124,11 @@ class PredictionTask:
             n_sections=n_used, n_left_out=self.n_not_read + len(self.cohort) - n_used,
             optimistic=self.protocol.optimistic,
         )  # fmt: skip
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The protocol, field by field."""
+        return asdict(self.protocol)
 
     @cached_property
     def data_hash(self) -> str:

@@ -74,9 +74,9 @@ class View:
     def neighbours(self, k: int) -> sparse.csr_matrix:
         """Return a matrix whose rows are 1 at the ``k`` nearest other spots, shape ``(n_spots, n_spots)``."""
         index, _ = nearest_spots(self.section, k)
-        rows, columns = np.nonzero(index >= 0)[0], index[index >= 0]
-        n = len(index)
-        return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), (rows, columns)), shape=(n, n))
+        rows = np.nonzero(index >= 0)[0]
+        ones = np.ones(len(rows), dtype=np.float32)
+        return sparse.csr_matrix((ones, (rows, index[index >= 0])), shape=(len(index), len(index)))
 
 
 @dataclass(frozen=True, slots=True)

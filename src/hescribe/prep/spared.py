@@ -193,6 +193,21 @@ class SparedPreparation(Params):
         card = replace(data.card, warnings=(*data.card.warnings, self._describe(sections)))
         return replace(data, sections=done, card=card)
 
+    def choose(self, section: Section) -> tuple[Section, np.ndarray]:
+        """Return the section on the chosen genes and valid spots, and each spot's counts over the retained genes.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        PanelError
+            If the section lacks genes of the fit.
+        InputError
+            If no spot of it is valid.
+        """
+        self.check_fitted()
+        return self.panels_.cut(section, self._valid(section))
+
     def new_batches(self, data: Cohort) -> tuple[str, ...]:
         """Return the batches of a cohort that ComBat has not seen in the fit, sorted."""
         self.check_fitted()

@@ -1,0 +1,1 @@
+"""Judge completers on counts that were measured and hidden: protocols, tasks, cells."""

@@ -1,0 +1,52 @@
+"""Values as differences from the section's own level: what carries over from donor to donor.
+
+On her2st a completer that is centred on its training donors loses to the plain mean of the section.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from hescribe.complete.base import View
+from hescribe.complete.section_mean import section_means
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A section's visible values less the mean of each gene in it.
+
+    Parameters
+    ----------
+    view
+        What is visible.
+    mean
+        Mean visible value of each gene in the section, shape ``(n_genes,)``.
+    residual
+        Visible values less the mean, 0 where nothing is visible, shape ``(n_spots, n_genes)``.
+    """
+
+    view: View
+    mean: np.ndarray
+    residual: np.ndarray
+
+    @classmethod
+    def of(cls, view: View, otherwise: np.ndarray) -> "Centred":
+        """Return the centred section; a gene that is never visible has the mean ``otherwise``."""
+        mean = section_means(view, otherwise).astype(np.float32)
+        return cls(view, mean, np.where(view.observed, view.values - mean, 0).astype(np.float32))
+
+    def around(self, near: sparse.csr_matrix, residual: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean visible residual among neighbours, 0 where none is visible, and the share that is visible.
+
+        Parameters
+        ----------
+        near
+            Rows are 1 at a spot's neighbours, shape ``(n_spots, n_spots)``.
+        residual
+            Taken in place of ``self.residual``, 0 where nothing is visible.
+        """
+        count = near @ self.view.observed.astype(np.float32)
+        total = near @ (self.residual if residual is None else residual)
+        n_near = np.maximum(np.diff(near.indptr), 1)[:, None]
+        return total / np.maximum(count, 1), (count / n_near).astype(np.float32)

@@ -1,0 +1,50 @@
+"""Scores on some entries of a table only: those that were hidden from a completer."""
+
+import numpy as np
+
+MIN_ENTRIES = 3  # a correlation over fewer is no number worth averaging
+
+
+def masked_correlation(y_true: np.ndarray, y_pred: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each column over the entries asked for, shape ``(n_genes,)``.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        Shape ``(n_spots, n_genes)``.
+    where
+        True at the entries asked for, same shape.
+
+    Returns
+    -------
+    NaN where a column has fewer than 3 of them, or either side is constant over them.
+
+    Examples
+    --------
+    >>> y = np.array([[1.0], [2.0], [3.0], [99.0]])
+    >>> masked_correlation(y, -y, np.array([[True], [True], [True], [False]])).tolist()
+    [-1.0]
+    """
+    n = where.sum(axis=0)
+    a, b = (_centre(np.asarray(v, dtype=np.float64), where, n) for v in (y_true, y_pred))
+    power_a, power_b = (np.einsum("ij,ij->j", v, v) for v in (a, b))
+    limit = 1e-10 * np.maximum(n, 1)
+    undefined = (n < MIN_ENTRIES) | (power_a <= limit) | (power_b <= limit)
+    scale = np.sqrt(np.where(undefined, 1.0, power_a * power_b))
+    return np.where(undefined, np.nan, np.einsum("ij,ij->j", a, b) / scale)
+
+
+def coverage(error: np.ndarray, sd: np.ndarray, width: float) -> float:
+    """Return the share of errors within ``width`` standard deviations.
+
+    Examples
+    --------
+    >>> coverage(np.array([0.5, -3.0]), np.array([1.0, 1.0]), 1.645)
+    0.5
+    """
+    return float((np.abs(error) <= width * sd).mean())
+
+
+def _centre(values: np.ndarray, where: np.ndarray, n: np.ndarray) -> np.ndarray:
+    kept = np.where(where, values, 0.0)
+    return np.where(where, values - kept.sum(axis=0) / np.maximum(n, 1), 0.0)
