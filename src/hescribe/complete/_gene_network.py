@@ -1,0 +1,187 @@
+"""The first step of ``stacked``: a network from all genes of a spot and of its surroundings to every gene."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from hescribe.complete.base import View
+from hescribe.complete.centred import Centred
+from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson
+from hescribe.complete.knn import PRIOR
+from hescribe.data.section import Section
+from hescribe.train.loop import Recipe, seeded, train_steps
+
+NEAR = (8, 36)  # spots around a spot whose means are inputs
+SHARES = (0.1, 0.8)  # of the measured counts that a lesson hides, least and most
+MAX_SPOTS = 20_000  # in one pass: 700 MB of inputs at 1,000 genes
+CHUNK = 4096  # spots inferred at once
+LIMIT = 6.0  # sd; an input that hardly varied in training must not shout in a new section
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A train section and the spots of it that may be learned from.
+
+    Parameters
+    ----------
+    section
+        With counts.
+    spots
+        Shape ``(n_spots,)`` bool.
+    near
+        Its neighbours, one matrix for each of ``NEAR``.
+    """
+
+    section: Section
+    spots: np.ndarray
+    near: tuple[sparse.csr_matrix, ...]
+
+    @classmethod
+    def of(cls, section: Section) -> "Pupil":
+        """Return the pupil of a whole section."""
+        return cls(section, np.ones(section.n_spots, dtype=bool), find_near(View.of(section)))
+
+
+@dataclass(frozen=True)
+class GeneNetwork:
+    """A trained network, as arrays.
+
+    Parameters
+    ----------
+    mean, sd
+        Of the inputs, shape ``(n_inputs,)``.
+    weights
+        By the names of the network.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    weights: dict[str, np.ndarray]
+
+    def infer(self, centred: Centred, near: tuple[sparse.csr_matrix, ...]) -> np.ndarray:
+        """Return the residual of every entry, shape ``(n_spots, n_genes)``."""
+        network = _network(len(self.mean), centred.residual.shape[1], len(self.weights["0.bias"]), 0.0)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
+        network.eval()
+        x = gene_inputs(centred, near)
+        offset = offsets(centred)[:, None]
+        with torch.inference_mode():
+            parts = [network(torch.from_numpy(self._scale(x[i : i + CHUNK]))).numpy() for i in range(0, len(x), CHUNK)]
+        return np.concatenate(parts) + offset
+
+    def _scale(self, x: np.ndarray) -> np.ndarray:
+        return np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneNetworkRecipe:
+    """How the network is trained: see ``StackedCompleter``."""
+
+    n_hidden: int
+    dropout: float
+    n_passes: int
+    missing: Missing
+    depth_seen: DepthSeen
+    seed: int
+
+
+def find_near(view: View) -> tuple[sparse.csr_matrix, ...]:
+    """Return the neighbour matrices of a section."""
+    return tuple(view.neighbours(k) for k in NEAR)
+
+
+def offsets(centred: Centred) -> np.ndarray:
+    """Return how far each spot's visible values lie above the section's means, drawn to 0, shape ``(n_spots,)``."""
+    return centred.residual.sum(axis=1) / (centred.view.observed.sum(axis=1) + PRIOR)
+
+
+def gene_inputs(centred: Centred, near: tuple[sparse.csr_matrix, ...]) -> np.ndarray:
+    """Return what the network reads of every spot, shape ``(n_spots, n_inputs)`` float32."""
+    view, n_spots = centred.view, len(centred.residual)
+    seen, offset = view.observed.astype(np.float32), offsets(centred)[:, None]
+    level = centred.residual - offset * seen
+    inputs = [centred.residual, seen, np.log1p(view.counts), offset, seen.mean(axis=1, keepdims=True)]
+    inputs.append(np.log2(np.maximum(view.depth, 1))[:, None])
+    for matrix in near:
+        n_near = np.maximum(np.diff(matrix.indptr), 1)[:, None]
+        inputs += [*centred.around(matrix, level), (matrix @ offset) / n_near]
+    inputs += [np.broadcast_to(row, (n_spots, len(row))) for row in (centred.mean, seen.mean(axis=0))]
+    return np.hstack(inputs).astype(np.float32)
+
+
+def train_gene_network(pupils: list[Pupil], mean: np.ndarray, recipe: GeneNetworkRecipe) -> GeneNetwork:
+    """Train the network on lessons drawn anew in every pass.
+
+    Parameters
+    ----------
+    pupils
+        Train sections.
+    mean
+        Train mean of each gene, for those that a section does not show.
+    recipe
+        Size and training.
+    """
+    lessons = _Lessons(pupils, mean, recipe)
+    n_genes = len(mean)
+    with seeded(recipe.seed):
+        network = _network(len(lessons.mean), n_genes, recipe.n_hidden, recipe.dropout)
+
+    def loss(x: Tensor, answer: Tensor, where: Tensor) -> Tensor:
+        return (((network(x) - answer) * where) ** 2).sum() / where.sum().clamp(min=1)
+
+    steps = Recipe(batch_size=256, lr=2e-3, weight_decay=1e-2, seed=recipe.seed, schedule="cosine")
+    weights = train_steps(
+        network, loss, lambda rows, _: lessons.take(rows), steps, n_rows=lessons.n_rows,
+        n_steps=recipe.n_passes * max(lessons.n_rows // 256, 1),
+    )  # fmt: skip
+    return GeneNetwork(lessons.mean, lessons.sd, {k: v.numpy() for k, v in weights.items()})
+
+
+class _Lessons:
+    """Rows of lessons, drawn anew after each pass over them."""
+
+    def __init__(self, pupils: list[Pupil], mean: np.ndarray, recipe: GeneNetworkRecipe) -> None:
+        self.pupils, self.gene_mean, self.recipe = pupils, mean, recipe
+        self.rng = np.random.default_rng(recipe.seed)
+        self.n_rows = min(int(sum(p.spots.sum() for p in pupils)), MAX_SPOTS)
+        x, *_ = self._draw()
+        self.mean, self.sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-3)
+        self.n_left = 0
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs, answers and where they are asked for of some rows of the pass."""
+        if not self.n_left:
+            x, answer, where = self._draw()
+            x = np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)
+            self.inputs, self.answers = torch.from_numpy(x), torch.from_numpy(answer)
+            self.where = torch.from_numpy(where.astype(np.float32))
+            self.n_left = max(self.n_rows // len(rows), 1)
+        self.n_left -= 1
+        return self.inputs[rows], self.answers[rows], self.where[rows]
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found: list[tuple[np.ndarray, ...]] = []
+        for i in self.rng.permutation(len(self.pupils)):
+            found.append(self._draw_one(self.pupils[i]))
+            if sum(len(x) for x, *_ in found) >= self.n_rows:
+                break
+        x, answer, where = (np.concatenate(parts)[: self.n_rows] for parts in zip(*found, strict=True))
+        return x, answer, where
+
+    def _draw_one(self, pupil: Pupil) -> tuple[np.ndarray, ...]:
+        recipe, share = self.recipe, self.rng.uniform(*SHARES)
+        lesson = draw_lesson(pupil.section, share, self.rng, missing=recipe.missing, depth_seen=recipe.depth_seen)
+        centred = Centred.of(View.of(lesson.section), self.gene_mean)
+        answer = lesson.answer - centred.mean - offsets(centred)[:, None]
+        rows = pupil.spots
+        return gene_inputs(centred, pupil.near)[rows], answer[rows].astype(np.float32), lesson.where[rows]
+
+
+def _network(n_inputs: int, n_genes: int, n_hidden: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(n_inputs, n_hidden), nn.GELU(), nn.Dropout(dropout),
+        nn.Linear(n_hidden, n_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(n_hidden, n_genes),
+    )  # fmt: skip
