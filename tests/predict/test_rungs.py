@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from hescribe import keys
 from hescribe.errors import InputError
-from hescribe.predict._inputs import Scale, SpotInputs
+from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.base import predictors
 from hescribe.predict.context import ContextPredictor
 from hescribe.predict.knn import KNNPredictor
@@ -16,6 +16,7 @@ from hescribe.predict.position import PositionPredictor
 from hescribe.predict.ridge import ALPHAS, RidgePath, RidgePredictor
 from hescribe.prep.graph import rings
 from hescribe.prep.novelty import Novelty
+from hescribe.prep.scale import Scale
 
 
 def with_expression(section, values):

@@ -15,9 +15,10 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.params import Params
-from hescribe.predict._inputs import Scale, SpotInputs, Standardise
+from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
+from hescribe.prep.scale import Scale
 from hescribe.train.inner import PredictEach, choose
 
 KS = (200, 100, 50, 20, 10, 5)  # smoothest first

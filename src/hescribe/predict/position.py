@@ -10,9 +10,9 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.params import Params
-from hescribe.predict._inputs import Scale
 from hescribe.predict.base import Prediction
 from hescribe.predict.ridge import ALPHAS, MIN_ALPHA, RidgePath
+from hescribe.prep.scale import Scale
 from hescribe.train.inner import PredictEach, choose
 
 

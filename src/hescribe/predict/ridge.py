@@ -16,9 +16,10 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.params import Params
-from hescribe.predict._inputs import Scale, SpotInputs, Standardise
+from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
+from hescribe.prep.scale import Scale
 from hescribe.train.inner import PredictEach, choose
 
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(15, -3, -1))  # 10^7.5 ... 0.1, strongest first
