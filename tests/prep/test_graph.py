@@ -10,7 +10,7 @@ from anndata import AnnData
 from hescribe import keys
 from hescribe.cards import SectionCard, TechnologyCard
 from hescribe.data.section import Section
-from hescribe.prep.graph import rings, spot_graph
+from hescribe.prep.graph import nearest_spots, rings, spot_graph
 
 
 def grid(kind, places, xy_um=None):
@@ -65,3 +65,44 @@ def test_rings_do_not_depend_on_the_order_of_spots():
     shuffled = replace(section, table=section.table[order].copy())
     expected = rings(section, 1)[0].toarray()[np.ix_(order, order)]
     np.testing.assert_allclose(rings(shuffled, 1)[0].toarray(), expected)
+
+
+SQUARE = [(r, c) for r in range(7) for c in range(7)]
+
+
+def test_nearest_spots_come_in_the_order_of_their_distance():
+    index, distance = nearest_spots(grid("square", SQUARE), 12)
+    middle = SQUARE.index((3, 3))
+    np.testing.assert_allclose(distance[middle], [1] * 4 + [2**0.5] * 4 + [2] * 4)
+    assert {SQUARE[i] for i in index[middle][:4]} == {(2, 3), (4, 3), (3, 2), (3, 4)}
+    assert middle not in index[middle]
+
+
+@pytest.mark.parametrize("kind", ["square", "hex", "checker", None])
+def test_which_of_equally_far_spots_are_taken_does_not_depend_on_the_table(kind):
+    places = SQUARE if kind in ("square", None) else [(r, c) for r in range(9) for c in range(9) if (r + c) % 2 == 0]
+    section, mixed = grid(kind, places), np.random.default_rng(0).permutation(len(places))
+    index, _ = nearest_spots(section, 10)  # cuts a ring in each kind of array
+    other, _ = nearest_spots(section.with_table(section.table[mixed].copy()), 10)
+    np.testing.assert_array_equal(mixed[other], index[mixed])
+
+
+def test_the_farthest_neighbour_may_lie_on_the_radius():
+    index, distance = nearest_spots(grid("square", SQUARE), 6, radius=1.0)
+    corner = SQUARE.index((0, 0))
+    assert {SQUARE[i] for i in index[corner] if i >= 0} == {(0, 1), (1, 0)}
+    assert (index[corner][2:] == -1).all()
+    assert np.isinf(distance[corner][2:]).all()
+
+
+def test_two_spots_at_one_place_are_neighbours_and_none_is_its_own():
+    index, distance = nearest_spots(grid("square", [(0, 0), (0, 0), (0, 2)]), 2)
+    assert index[:2, 0].tolist() == [1, 0]
+    assert distance[:2, 0].tolist() == [0.0, 0.0]
+    assert all(i not in index[i] for i in range(3))
+
+
+def test_a_lone_spot_has_no_nearest_spot():
+    index, distance = nearest_spots(grid("square", [(0, 0)]), 3)
+    assert index.tolist() == [[-1, -1, -1]]
+    assert np.isinf(distance).all()

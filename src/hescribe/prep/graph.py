@@ -7,6 +7,9 @@ from scipy.spatial import cKDTree
 from hescribe import keys
 from hescribe.data.section import Section
 
+N_TIES = 12  # spots beyond those asked for among which equally far ones are told apart
+SAME = 1e-6  # pitches; distances that differ by less are equal
+
 
 def rings(section: Section, n_rings: int) -> list[sparse.csr_matrix]:
     """Return one averaging matrix for each ring of neighbours.
@@ -93,25 +96,30 @@ def nearest_spots(section: Section, k: int, *, radius: float = np.inf) -> tuple[
     >>> nearest_spots(Section("s", "d", table), 2)[0].tolist()
     [[1, 2], [0, 2], [1, 0]]
     """
-    points = _array_points(section)
+    points = array_points(section)
     n = len(points)
     index, distance = np.full((n, k), -1), np.full((n, k), np.inf)
-    most = min(k + 1, n)
+    most = min(k + 1 + N_TIES, n)
     if most < 2:
         return index, distance
-    # One more than asked for: the spot itself is among them, and two spots may share a place.
-    found_distance, found = cKDTree(points).query(points, k=np.arange(1, most + 1), distance_upper_bound=radius)
-    is_self = found == np.arange(n)[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    others = np.argsort(is_self, axis=1, kind="stable")[:, : most - 1]
-    index[:, : most - 1] = np.take_along_axis(found, others, axis=1)
-    distance[:, : most - 1] = np.take_along_axis(found_distance, others, axis=1)
+    # More than asked for: the spot itself is among them, and several spots may be equally far.
+    reach = radius * (1 + SAME) + SAME
+    _, found = cKDTree(points).query(points, k=np.arange(1, most + 1), distance_upper_bound=reach)
+    offset = np.vstack([points, np.full(2, np.inf)])[found] - points[:, None]  # found is n where there is none
+    far = np.linalg.norm(offset, axis=-1)
+    far[found == np.arange(n)[:, None]] = np.inf
+    # Of spots that are equally far the first clockwise: which are taken must not depend on the order of the table.
+    turn = np.arctan2(offset[..., 1], offset[..., 0], where=np.isfinite(far), out=np.zeros_like(far))
+    order = np.argsort(np.round(far / SAME) + turn / 8, axis=1, kind="stable")[:, :k]
+    n_found = order.shape[1]
+    index[:, :n_found] = np.take_along_axis(found, order, axis=1)
+    distance[:, :n_found] = np.take_along_axis(far, order, axis=1)
     index[~np.isfinite(distance)] = -1
     return index, distance
 
 
-def _array_points(section: Section) -> np.ndarray:
-    """Return points whose Euclidean distance is that of the spots in pitches."""
+def array_points(section: Section) -> np.ndarray:
+    """Return points whose Euclidean distance is that of the spots in pitches, shape ``(n_spots, 2)``."""
     grid = section.card.technology.grid
     if grid is None or keys.ARRAY_ROW not in section.table.obs:
         return _grid_points(section)[0]
