@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from hescribe.errors import InputError, TrainingError  # noqa: E402
 from hescribe.train.inner import choose, inner_scores  # noqa: E402
-from hescribe.train.loop import AdamW, Recipe, train_network  # noqa: E402
+from hescribe.train.loop import AdamW, Recipe, train_network, train_steps  # noqa: E402
 
 
 def problem():
@@ -79,6 +79,62 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step():
     network = torch.nn.Linear(4, 1)
     with pytest.raises(TrainingError, match="at epoch 1, step 0; lower lr"):
         train_network(network, lambda a, b: network(a).sum() / 0, problem(), Recipe(), snapshots=(1,))
+
+
+def fit_steps(recipe, *, n_rows=200, n_steps=60, seen=None):
+    torch.manual_seed(1)
+    network, (x, y), loss = torch.nn.Linear(4, 1), problem(), torch.nn.MSELoss()
+
+    def draw(rows, generator):
+        if seen is not None:
+            seen.append(rows.tolist())
+        return x[rows] + 1e-3 * torch.randn(len(rows), 4, generator=generator), y[rows]
+
+    return train_steps(
+        network, lambda a, b: loss(network(a), b), draw, recipe, n_rows=n_rows, n_steps=n_steps
+    )["weight"]  # fmt: skip
+
+
+def test_drawn_batches_teach_a_line():
+    weight = fit_steps(Recipe(lr=0.1, weight_decay=0.0, batch_size=50, schedule="cosine"), n_steps=200)
+    np.testing.assert_allclose(weight.numpy()[0], [1.0, -2.0, 0.5, 0.0], atol=0.02)
+
+
+def test_drawn_batches_go_through_all_rows_and_leave_out_a_last_one_that_is_not_full():
+    seen = []
+    fit_steps(Recipe(batch_size=3), n_rows=10, n_steps=6, seen=seen)
+    assert [len(rows) for rows in seen] == [3] * 6
+    assert all(len({row for rows in half for row in rows}) == 9 for half in (seen[:3], seen[3:]))
+
+
+def test_a_batch_larger_than_the_data_holds_all_rows():
+    seen = []
+    fit_steps(Recipe(batch_size=64), n_rows=5, n_steps=2, seen=seen)
+    assert [sorted(rows) for rows in seen] == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_drawn_batches_repeat_with_the_seed():
+    first, second, other = (fit_steps(Recipe(seed=s)) for s in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_cosine_rises_in_the_first_twentieth_and_falls_to_zero():
+    recipe = Recipe(lr=2.0, schedule="cosine")
+    lr = [recipe.lr_at(step, 200) for step in range(200)]
+    np.testing.assert_allclose(lr[:10], 0.2 * np.arange(1, 11))
+    np.testing.assert_allclose(lr[104], 1.0, atol=1e-6)  # half of the way down
+    assert lr[-1] == pytest.approx(0.0, abs=1e-12)
+    assert [Recipe(lr=2.0).lr_at(step, 3) for step in range(3)] == [2.0] * 3
+
+
+def test_a_drawn_loss_that_is_not_finite_names_the_step():
+    network = torch.nn.Linear(4, 1)
+    with pytest.raises(TrainingError, match="the loss is nan at step 0; lower lr"):
+        train_steps(
+            network, lambda a: network(a).sum() * torch.nan, lambda rows, _: (torch.ones(len(rows), 4),), Recipe(),
+            n_rows=4, n_steps=1,
+        )  # fmt: skip
 
 
 def test_the_inner_rule_finds_the_better_candidate_and_prefers_the_first_of_equals(cohort):

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hescribe.errors import TrainingError
+from hescribe.progress import track
+
+WARM_UP = 0.05  # share of the steps in which the step size of "cosine" rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +33,30 @@ class Recipe:
         Of AdamW.
     seed
         Of the order of the batches and of dropout.
+    schedule
+        Of ``train_steps``. ``"cosine"``: the step size rises to ``lr`` in the first 5 % of the steps and falls to
+        0 along a cosine.
     """
 
     batch_size: int = 128
     lr: float = 1e-3
     weight_decay: float = 1e-2
     seed: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def lr_at(self, step: int, n_steps: int) -> float:
+        """Return the step size of a step, counted from 0, of so many.
+
+        Examples
+        --------
+        >>> [round(Recipe(lr=1.0, schedule="cosine").lr_at(s, 100), 2) for s in (0, 4, 99)]
+        [0.2, 1.0, 0.0]
+        """
+        if self.schedule == "constant":
+            return self.lr
+        n_rising = max(round(WARM_UP * n_steps), 1)
+        falling = max(step + 1 - n_rising, 0) / max(n_steps - n_rising, 1)
+        return self.lr * min((step + 1) / n_rising, 1.0) * (1 + math.cos(math.pi * falling)) / 2
 
 
 class AdamW:
@@ -56,6 +78,11 @@ class AdamW:
     def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
         self.lr, self.weight_decay, self.n_steps = lr, weight_decay, 0
         self.state = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for weight, _, _ in self.state:
+            weight.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -125,7 +152,7 @@ def train_network(
     TrainingError
         If the loss is not finite; the message names the epoch and the step.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     network.to(device)
     tensors = tuple(t.to(device) for t in data)
     optimiser = AdamW(list(network.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -135,15 +162,80 @@ def train_network(
         for epoch in range(1, snapshots[-1] + 1):
             network.train()
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
-                value = loss(*(t[rows] for t in tensors))
-                if not math.isfinite(value.item()):
-                    raise TrainingError(
-                        f"the loss is {value.item()} at epoch {epoch}, step {step}; lower lr ({recipe.lr})"
-                    )
-                network.zero_grad(set_to_none=True)
-                value.backward()
-                optimiser.step()
+                _learn(optimiser, loss(*(t[rows] for t in tensors)), f"epoch {epoch}, step {step}")
             if epoch in snapshots:
-                out.append(copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()}))
+                out.append(_weights(network))
     network.eval()
     return out
+
+
+def train_steps(
+    network: nn.Module,
+    loss: Callable[..., Tensor],
+    draw: Callable[[Tensor, torch.Generator], tuple[Tensor, ...]],
+    recipe: Recipe,
+    *,
+    n_rows: int,
+    n_steps: int,
+) -> dict[str, Tensor]:
+    """Train a network on batches that are drawn anew at every step, and return its weights.
+
+    Parameters
+    ----------
+    network
+        As of ``train_network``.
+    loss
+        ``loss(*batch) -> scalar``.
+    draw
+        ``draw(rows, generator) -> batch``, where ``rows`` has shape ``(batch_size,)``. Batches go through all
+        rows in a random order and then again; a last batch that is not full is left out.
+    recipe
+        Batch size, step size and its schedule, seed.
+    n_rows
+        Rows to draw from; if they are fewer than a batch, a batch holds them all.
+    n_steps
+        Batches to learn from.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; the message names the step.
+    """
+    device = _device()
+    network.to(device)
+    optimiser = AdamW(list(network.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    batches = _passes(n_rows, min(recipe.batch_size, n_rows), generator)
+    with seeded(recipe.seed), _one_thread():
+        network.train()
+        for step in track(range(n_steps), "training", n_steps):
+            optimiser.lr = recipe.lr_at(step, n_steps)
+            batch = draw(next(batches), generator)
+            _learn(optimiser, loss(*(t.to(device) for t in batch)), f"step {step}")
+    network.eval()
+    return _weights(network)
+
+
+def _passes(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the rows of full batches, pass after pass."""
+    while True:
+        order = torch.randperm(n_rows, generator=generator)
+        yield from order.split(batch_size)[: n_rows // batch_size]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the weights, on the CPU."""
+    return copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()})
+
+
+def _learn(optimiser: AdamW, value: Tensor, where: str) -> None:
+    """Take one step down the gradient of a loss."""
+    if not math.isfinite(value.item()):
+        raise TrainingError(f"the loss is {value.item()} at {where}; lower lr ({optimiser.lr})")
+    optimiser.zero_grad()
+    value.backward()
+    optimiser.step()
