@@ -127,7 +127,10 @@ def to_values(counts: np.ndarray, depth: np.ndarray) -> np.ndarray:
     >>> to_values(np.array([[1.0, 0.0]]), np.array([1e6]))
     array([[1., 0.]], dtype=float32)
     """
-    return np.log2(1 + PER_MILLION * counts / np.maximum(depth, 1.0)[:, None]).astype(np.float32)
+    factor = (PER_MILLION / np.maximum(depth, 1.0)).astype(np.float32)
+    values = counts.astype(np.float32) * factor[:, None]
+    values += 1
+    return np.log2(values, out=values)
 
 
 def check_panel(section: Section, genes: tuple[str, ...], method: str) -> None:
