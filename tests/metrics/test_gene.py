@@ -98,6 +98,9 @@ def test_a_permuted_panel_scores_lower(pair):
     assert PEARSON.summary(y_true, y_pred[:, ::-1]).value < PEARSON.summary(y_true, y_pred).value - 0.3
 
 
+COUNTS = np.random.default_rng(5).poisson(1.0, (60, 5))
+
+
 @pytest.mark.parametrize("metric", all_metrics().values(), ids=lambda m: m.name)
 class TestMetricContract:
     def test_names_the_place_of_a_value_that_is_not_finite(self, metric):
@@ -107,7 +110,7 @@ class TestMetricContract:
             metric(np.ones((4, 3)), y_pred)
 
     def test_stays_within_its_bounds_and_has_one_value_a_gene_or_spot(self, metric, pair):
-        values = metric(*pair, MetricContext(depth=np.arange(60.0) + 1))
+        values = metric(*pair, MetricContext(depth=np.arange(60.0) + 1, counts=COUNTS))
         assert values.shape == ((5,) if metric.axis == "gene" else (60,))
         defined = values[np.isfinite(values)]
         assert (defined >= metric.bounds[0]).all()
@@ -115,13 +118,13 @@ class TestMetricContract:
 
     def test_does_not_depend_on_the_order_of_spots(self, metric, pair):
         order, depth = np.random.default_rng(4).permutation(60), np.exp(np.linspace(1, 3, 60))
-        one = metric(*pair, MetricContext(depth=depth))
-        other = metric(*(p[order] for p in pair), MetricContext(depth=depth[order]))
+        one = metric(*pair, MetricContext(depth=depth, counts=COUNTS))
+        other = metric(*(p[order] for p in pair), MetricContext(depth=depth[order], counts=COUNTS[order]))
         np.testing.assert_allclose(other, one if metric.axis == "gene" else one[order], atol=1e-12)
 
     def test_perfect_prediction_gets_the_best_score(self, metric, pair):
         best = metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
-        values = metric(pair[0], pair[0], MetricContext(depth=np.exp(np.linspace(1, 3, 60))))
+        values = metric(pair[0], pair[0], MetricContext(depth=np.exp(np.linspace(1, 3, 60)), counts=COUNTS))
         np.testing.assert_allclose(values, best, atol=1e-9)
 
 

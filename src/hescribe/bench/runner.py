@@ -244,7 +244,7 @@ def _score(
     y_true = sections.stack(keys.TARGET)
     y_pred = np.concatenate([predicted[s.id].mean[s.kept] for s in sections])
     depth = np.concatenate([s.depth[s.kept] for s in sections])
-    values = metric(y_true, y_pred, MetricContext(depth=depth))
+    values = metric(y_true, y_pred, MetricContext(depth=depth, counts=sections.stack(keys.COUNTS)))
     if scale_free and not metric.scale_free:
         values = np.full_like(values, np.nan)  # the unit of the prediction means nothing
     ceilings = getattr(ceiling, metric.name, np.full(values.shape, np.nan))

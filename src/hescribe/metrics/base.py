@@ -22,9 +22,12 @@ class MetricContext:
     ----------
     depth
         Counts of each spot over all measured genes, shape ``(n_spots,)``.
+    counts
+        Raw counts behind ``y_true``, shape ``(n_spots, n_genes)``.
     """
 
     depth: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
-"""Scores on some entries of a table only: those that were hidden from a completer."""
+"""Scores on some entries of a table only: those that were hidden from a completer, or measured at all."""
 
 import numpy as np
+
+from hescribe.errors import InputError
+from hescribe.metrics.base import Metric, MetricContext
 
 MIN_ENTRIES = 3  # a correlation over fewer is no number worth averaging
 
@@ -48,3 +51,30 @@ def coverage(error: np.ndarray, sd: np.ndarray, width: float) -> float:
 def _centre(values: np.ndarray, where: np.ndarray, n: np.ndarray) -> np.ndarray:
     kept = np.where(where, values, 0.0)
     return np.where(where, values - kept.sum(axis=0) / np.maximum(n, 1), 0.0)
+
+
+def _counts(y_true: np.ndarray, context: MetricContext) -> np.ndarray:
+    if context.counts is None or context.counts.shape != y_true.shape:
+        raise InputError("a score on measured entries needs the counts behind y_true in its context")
+    return context.counts
+
+
+def _pearson_measured(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext) -> np.ndarray:
+    return masked_correlation(y_true, y_pred, _counts(y_true, context) > 0)
+
+
+def _mse_measured(y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext) -> np.ndarray:
+    measured = _counts(y_true, context) > 0
+    n = measured.sum(axis=0)
+    total = (np.where(measured, y_true - y_pred, 0) ** 2).sum(axis=0)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+PEARSON_MEASURED = Metric(
+    name="pearson_measured", title="Pearson on measured entries", fn=_pearson_measured, axis="gene",
+    higher_is_better=True, bounds=(-1, 1), scale_free=True, chance=0.0,
+)  # fmt: skip
+MSE_MEASURED = Metric(
+    name="mse_measured", title="MSE on measured entries", fn=_mse_measured, axis="gene", higher_is_better=False,
+    bounds=(0, np.inf), scale_free=False,
+)  # fmt: skip
