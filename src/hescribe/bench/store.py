@@ -30,6 +30,7 @@ DECIDES = (
     "data",
     "metrics",
     "prep",
+    "complete",
     "train",
     "encode",
     "predict",

@@ -128,8 +128,7 @@ class CompletionTask:
         rule = self.protocol
         test = self.cohort.where(lambda s: s.donor in donors)
         train = self.cohort.where(lambda s: s.donor not in donors) if rule.held_out == "donor" else None
-        prepared = SparedPreparation(fitted_on=rule.genes_from, lengths="none", batch="none", n_genes=rule.n_genes)
-        prepared.fit(self.cohort, train=[s.id for s in train or self.cohort])
+        prepared = self._chosen_on_all if rule.genes_from == "all" else self._choose_genes(train or self.cohort)
 
         def choose(section: Section) -> Section:
             section, depth = prepared.choose(section)
@@ -139,6 +138,13 @@ class CompletionTask:
             return section.with_table(table)
 
         return CompletionFold("+".join(donors), train.map(choose) if train else None, test.map(choose), places, rule)
+
+    @cached_property
+    def _chosen_on_all(self) -> SparedPreparation:
+        return self._choose_genes(self.cohort)
+
+    def _choose_genes(self, seen: Cohort) -> SparedPreparation:
+        return SparedPreparation(lengths="none", batch="none", n_genes=self.protocol.n_genes).fit(seen)
 
     def _deal_donors(self) -> list[tuple[str, ...]]:
         """Return the donors of each fold."""

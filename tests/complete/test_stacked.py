@@ -1,0 +1,144 @@
+"""The completer of two networks on a planted cohort: programmes of genes, a smooth field, spots of unequal depth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from hescribe import keys
+from hescribe.cards import TECHNOLOGIES, SectionCard
+from hescribe.complete import _gene_network, stacked
+from hescribe.complete.base import PER_MILLION, View
+from hescribe.complete.hiding import draw_lesson
+from hescribe.complete.knn import KNNCompleter
+from hescribe.complete.section_mean import SectionMeanCompleter
+from hescribe.complete.stacked import StackedCompleter
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.errors import InputError
+
+N_SIDE, N_GENES = 12, 24
+FAST = {"n_hidden": 48, "n_passes": 12}
+
+
+def planted_section(index, donor, *, n_side=N_SIDE):
+    rng = np.random.default_rng([3, index])
+    row, col = (a.ravel() for a in np.mgrid[:n_side, :n_side])
+    loading = np.random.default_rng(4).normal(size=(2, N_GENES))  # programmes shared by all donors
+    smooth = np.column_stack([np.sin(row / 3 + index), np.cos(col / 4 - index)])
+    level = rng.normal(0, 0.6, N_GENES)  # of the donor
+    rate = np.exp(0.6 * smooth @ loading + level)
+    depth = np.exp(rng.normal(5.5, 0.7, len(row)))
+    counts = rng.poisson(depth[:, None] * rate / rate.sum(axis=1, keepdims=True)).astype(np.float32)
+    table = AnnData(
+        obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: counts.sum(axis=1)}).set_index(
+            pd.Index([f"{c}x{r}" for r, c in zip(row, col, strict=True)])
+        ),
+        var=pd.DataFrame(index=[f"GENE{g}" for g in range(N_GENES)]),
+        obsm={keys.SPATIAL_UM: np.column_stack([col, row]) * 200.0},
+        layers={keys.COUNTS: sparse.csr_matrix(counts)},
+    )
+    return Section(f"s{index}", donor, table, None, SectionCard(technology=TECHNOLOGIES["toy"], pitch_um=200.0))
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return Cohort(tuple(planted_section(i, f"D{i}") for i in range(5)))
+
+
+@pytest.fixture(scope="module")
+def train(cohort):
+    return cohort.where(lambda s: s.donor != "D4")
+
+
+@pytest.fixture(scope="module")
+def lesson(cohort):
+    return draw_lesson(cohort[4], 0.3, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def fitted(train):
+    return StackedCompleter(**FAST).fit(train)
+
+
+def error(completer, lesson):
+    return float(((completer.estimate(lesson.section).mean - lesson.answer)[lesson.where] ** 2).mean())
+
+
+def test_it_beats_what_section_and_neighbours_say_on_a_new_donor(fitted, train, lesson):
+    simple = (SectionMeanCompleter(), KNNCompleter(k=8), KNNCompleter(k=18, spot_offset=True))
+    assert error(fitted, lesson) < 0.95 * min(error(c.fit(train), lesson) for c in simple)
+
+
+def test_it_uses_the_other_genes_and_the_spots_around(fitted, lesson):
+    found = fitted.estimate(lesson.section).mean
+
+    def change(rows, columns):
+        table = lesson.section.table.copy()
+        counts = table.layers[keys.COUNTS].copy()
+        counts[np.ix_(rows, columns)] *= 4
+        table.layers[keys.COUNTS] = counts
+        return fitted.estimate(lesson.section.with_table(table)).mean
+
+    others, spot = np.arange(1, N_GENES), N_SIDE * 5 + 5
+    assert abs(change([spot], others)[spot, 0] - found[spot, 0]) > 1e-3
+    assert abs(change([spot + 1, spot - 1, spot + N_SIDE], np.arange(N_GENES))[spot, 0] - found[spot, 0]) > 1e-3
+
+
+def test_its_spread_covers_the_answers(fitted, lesson):
+    found = fitted.estimate(lesson.section)
+    inside = np.abs(found.mean - lesson.answer)[lesson.where] <= 1.645 * found.sd[lesson.where]
+    assert 0.83 < inside.mean() < 0.97
+
+
+def test_a_measured_value_is_never_below_that_of_one_count(fitted, lesson):
+    view = View.of(lesson.section)
+    least = np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))
+    assert (fitted.estimate(lesson.section).mean >= least[:, None] - 1e-4).all()
+
+
+def test_the_second_network_learns_from_guesses_about_donors_that_the_first_has_not_seen(train, monkeypatch):
+    seen, learned = [], []
+    plain = _gene_network.train_gene_network
+
+    def spy(pupils, mean, recipe):
+        seen.append({p.section.donor for p in pupils if p.spots.any()})
+        return plain(pupils, mean, recipe)
+
+    own = StackedCompleter._learn_from
+
+    def note(self, section, spots, network):
+        learned.append((section.donor, set(seen[-1])))
+        return own(self, section, spots, network)
+
+    monkeypatch.setattr(_gene_network, "train_gene_network", spy)
+    monkeypatch.setattr(StackedCompleter, "_learn_from", note)
+    StackedCompleter(n_hidden=4, n_passes=1).fit(train)
+    assert {donor for donor, _ in learned} == set(train.donors)
+    assert all(donor not in others for donor, others in learned)
+    assert seen[-1] == set(train.donors)
+
+
+def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
+    """On thinned counts zeros are answers too: a value of a measured count would be far too high."""
+    lesson = draw_lesson(cohort[4], 0.5, np.random.default_rng(1), missing="any")
+    measured = StackedCompleter(**FAST).fit(train)
+    fresh = StackedCompleter(**FAST, missing="any").fit(train)
+    assert error(fresh, lesson) < 0.5 * error(measured, lesson)
+
+
+def test_one_section_is_enough_and_a_handful_of_spots_is_not(cohort):
+    one = Cohort((cohort[0],))
+    assert np.isfinite(StackedCompleter(n_hidden=8, n_passes=2).fit(one).estimate(cohort[1]).mean).all()
+    few = Cohort((planted_section(0, "D0", n_side=2),))
+    with pytest.raises(InputError, match="at least 8 spots; use section_mean or knn"):
+        StackedCompleter().fit(few)
+
+
+def test_blocks_of_genes_do_not_change_the_result(fitted, lesson, monkeypatch):
+    whole = fitted.estimate(lesson.section)
+    monkeypatch.setattr(stacked, "BLOCK", N_SIDE * N_SIDE * 5)
+    parts = fitted.estimate(lesson.section)
+    np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-4)
+    np.testing.assert_allclose(parts.sd, whole.sd, atol=1e-4)
