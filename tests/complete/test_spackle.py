@@ -406,6 +406,14 @@ def test_sparse_and_dense_counts_give_the_same(fitted, raw_cohort):
     np.testing.assert_array_equal(fitted.estimate(dense).mean, fitted.estimate(raw_cohort[0]).mean)
 
 
+def test_counts_that_may_not_be_written_to_are_completed(fitted, raw_cohort):
+    table = raw_cohort[0].table.copy()
+    counts = table.layers[keys.COUNTS].toarray()
+    counts.setflags(write=False)
+    table.layers[keys.COUNTS] = counts
+    assert np.isfinite(fitted.estimate(raw_cohort[0].with_table(table)).mean).all()
+
+
 # Bad input
 
 

@@ -56,8 +56,10 @@ class Spots:
             near.append(np.where(index < 0, -1, index + start))
             start += len(index)
         points = [array_points(v.section) for v in views]
+        # Those of one section are not copied, unless they may not be written to, which torch warns of.
+        counts = views[0].counts if len(views) == 1 else np.concatenate([v.counts for v in views])
         return cls(
-            counts=torch.from_numpy(views[0].counts if len(views) == 1 else np.concatenate([v.counts for v in views])),
+            counts=torch.from_numpy(np.require(counts, requirements="W")),
             depth=torch.from_numpy(np.concatenate([v.depth for v in views]).astype(np.float32)),
             near=torch.from_numpy(np.concatenate(near)),
             points=torch.from_numpy(np.concatenate([p - p.mean(axis=0) for p in points]).astype(np.float32)),
