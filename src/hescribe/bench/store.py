@@ -33,6 +33,7 @@ DECIDES = (
     "complete",
     "train",
     "encode",
+    "complete",
     "predict",
     "bench",
 )

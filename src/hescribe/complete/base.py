@@ -116,7 +116,7 @@ class Completer(Protocol):
         ...
 
 
-completers: Registry[Completer] = Registry("completer", "hescribe.complete")
+completers: Registry[Completer] = Registry("completer", "hescribe.complete", besides=("centred", "cohort", "hiding"))
 
 
 def to_values(counts: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -58,7 +58,8 @@ class GeneRidgeCompleter(Params):
         self.check_between("alpha", 1e-3)
         if len(train.genes) > MAX_GENES:
             raise InputError(
-                f"gene_ridge is for at most {MAX_GENES} genes, and there are {len(train.genes)}; use boosted"
+                f"gene_ridge is for at most {MAX_GENES} genes, and there are {len(train.genes)}; choose fewer, or use "
+                "another completer such as soft_impute"
             )
         self.genes_, self.mean_ = train.genes, fit_gene_means(train)
         self.alpha_ = self._choose(train) if self.alpha is None else self.alpha

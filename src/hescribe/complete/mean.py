@@ -28,7 +28,7 @@ class MeanCompleter(Params):
         """Return the train mean of every gene."""
         self.check_fitted()
         check_panel(section, self.genes_, self.name)
-        return Completion(np.tile(self.mean_, (section.n_spots, 1)))
+        return Completion(np.tile(self.mean_, (len(View.of(section).counts), 1)))
 
 
 def fit_gene_means(train: Cohort) -> np.ndarray:

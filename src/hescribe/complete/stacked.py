@@ -9,7 +9,7 @@ measured count is at least 1 and that bounds its value from below.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -24,14 +24,16 @@ from hescribe.errors import InputError
 from hescribe.params import Params
 
 if TYPE_CHECKING:
-    from hescribe.complete._entry_network import EntryFeatures
+    from hescribe.complete._entry_network import EntryFeatures, EntryNetwork
     from hescribe.complete._gene_network import GeneNetwork, GeneNetworkRecipe
 
+Network = TypeVar("Network", bound="GeneNetwork | EntryNetwork")
 N_GROUPS = 4  # of donors, that the first network is trained without in turn
 MAX_ENTRIES = 800_000  # that the second network learns from
 N_LESSONS = 2  # of each section, for the second network
 BLOCK = 2**20  # entries whose features are held at once: 110 MB
 MIN_SPOTS = 8  # in training
+MAX_GENES = 3000  # 20,000 train spots take 2 GB of inputs then
 
 
 @dataclass(kw_only=True)
@@ -67,12 +69,18 @@ class StackedCompleter(Params):
         Raises
         ------
         InputError
-            If a parameter is out of range, or there are fewer than 8 spots or no measured count to learn from.
+            If a parameter is out of range, there are more than 3,000 genes, fewer than 8 spots, or no measured count
+            to learn from.
         """
         for name, low, high in (("n_hidden", 1, np.inf), ("dropout", 0, 0.95), ("n_passes", 1, np.inf)):
             self.check_between(name, low, high)
         if sum(s.n_spots for s in train) < MIN_SPOTS:
             raise InputError(f"stacked learns from at least {MIN_SPOTS} spots; use section_mean or knn for so few")
+        if len(train.genes) > MAX_GENES:
+            raise InputError(
+                f"stacked is for at most {MAX_GENES} genes, and there are {len(train.genes)}; choose fewer, or use "
+                "another completer such as soft_impute"
+            )
         from hescribe.complete._entry_network import EntryNetwork  # noqa: PLC0415 - imports torch
         from hescribe.complete._gene_network import Pupil, train_gene_network  # noqa: PLC0415 - as above
 
@@ -88,8 +96,8 @@ class StackedCompleter(Params):
         if not len(y):
             raise InputError("no measured count of the train cohort could be hidden to learn from")
         chosen = np.random.default_rng(self.seed).permutation(len(y))[:MAX_ENTRIES]
-        self.gene_network_ = vars(train_gene_network(pupils, self.mean_, self._recipe()))
-        self.entry_network_ = vars(EntryNetwork.train(x[chosen], y[chosen], self.seed))
+        self.gene_network_ = _to_arrays(train_gene_network(pupils, self.mean_, self._recipe()))
+        self.entry_network_ = _to_arrays(EntryNetwork.train(x[chosen], y[chosen], self.seed))
         return self
 
     def estimate(self, section: Section) -> Completion:
@@ -100,9 +108,9 @@ class StackedCompleter(Params):
         from hescribe.complete._gene_network import GeneNetwork  # noqa: PLC0415 - as above
 
         view = View.of(section)
-        network = EntryNetwork(**self.entry_network_)
+        network = _restore(EntryNetwork, self.entry_network_)
         mean, sd = np.empty_like(view.values), np.empty_like(view.values)
-        centred, features = self._features(view, GeneNetwork(**self.gene_network_))
+        centred, features = self._features(view, _restore(GeneNetwork, self.gene_network_))
         for genes in _blocks(len(self.genes_), max(BLOCK // max(section.n_spots, 1), 1)):
             x = features.of(genes)
             residual, spread = network.infer(x.reshape(-1, x.shape[-1]))
@@ -141,6 +149,17 @@ class StackedCompleter(Params):
         centred = Centred.of(view, self.mean_)
         first = network.infer(centred, find_near(view))
         return centred, EntryFeatures(centred, find_wide_near(view), first, self.mean_, self.sd_)
+
+
+def _to_arrays(network: "GeneNetwork | EntryNetwork") -> dict[str, np.ndarray]:
+    """Return all that a network is as arrays by name, flat, as a model folder keeps them."""
+    return {"mean": network.mean, "sd": network.sd, **network.weights}
+
+
+def _restore(kind: type[Network], arrays: dict[str, np.ndarray]) -> Network:
+    weights = dict(arrays)
+    mean, sd = weights.pop("mean"), weights.pop("sd")
+    return kind(mean, sd, weights)
 
 
 def _fit_spread(train: Cohort) -> np.ndarray:
