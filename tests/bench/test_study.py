@@ -60,3 +60,13 @@ def test_a_study_that_cannot_be_planned_leaves_nothing(raw_cohort, tmp_path, mod
     with pytest.raises(InputError):
         run_study(task, models, out, study=Study(cohort="C", out=str(out)))
     assert not out.exists()
+
+
+def test_the_defaults_of_a_study_are_those_of_its_suite(study):
+    of_completers = read_study(study('suite = "completion"'))
+    assert of_completers.protocol == "complete-v1"
+    assert {"mean", "stacked"} <= set(of_completers.models)
+    named = read_study(study('suite = "completion"\nprotocol = "thinned-v1"\nmodels = ["knn:k=4"]'))
+    assert (named.protocol, named.models) == ("thinned-v1", ("knn:k=4",))
+    with pytest.raises(InputError, match="no suite 'complete'; known: prediction, completion"):
+        read_study(study('suite = "complete"'))

@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hescribe.bench.completion.cells import plan_completion
+from hescribe.bench.completion.protocol import read_completion_protocol
+from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.external import score_fitted
 from hescribe.bench.fitting import fit_model
 from hescribe.bench.ladder import create_model
@@ -157,6 +160,9 @@ def test_an_encoder_trained_on_the_cohort_is_refused_before_anything_runs(raw_co
     with pytest.raises(LeakageError, match="encoder color was trained on colour itself"):
         run_cell(task, next(task.folds()), RidgePredictor(encoder="color"), 0)
     assert len(plan_cells(task, ["mean"])) == 3
+    judged = CompletionTask(raw_cohort, read_completion_protocol("complete-v1"))
+    with pytest.raises(LeakageError, match="encoder color was trained on colour itself"):
+        plan_completion(judged, ["mean", "spackle:encoder=color"])
 
 
 def test_a_collection_that_holds_the_cohort_counts_as_the_cohort():

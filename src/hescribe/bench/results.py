@@ -45,8 +45,13 @@ class Results:
             raise FormatError(f"{self.path / 'run.json'} is damaged; run the benchmark again") from error
 
     @property
+    def suite(self) -> str:
+        """What was scored: ``"prediction"`` or ``"completion"``."""
+        return self.plan.get("suite", "prediction")
+
+    @property
     def protocol(self) -> Protocol:
-        """Protocol of the run."""
+        """Protocol of a run of predictors."""
         fields = self.plan["protocol"]
         return Protocol(**{**fields, "metrics": tuple(fields["metrics"])})
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -36,6 +36,8 @@ PER_GENE = ("pearson", "pearson_depth_partial")  # metrics whose every gene gets
 
 class Task(Protocol):
     """What is scored; it knows nothing of models."""
+
+    suite: ClassVar[str]
 
     @property
     def name(self) -> str:
@@ -89,7 +91,7 @@ def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int]
     """
     created: list[tuple[str, Any]] = [(name, create_model(name)) for name in models]
     for _, model in created:
-        _check_encoder(task, model)
+        check_encoder_of(model, task.cohort)
     cells = []
     for fold in task.folds():
         for name, model in created:
@@ -111,7 +113,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
     LeakageError
         If its encoder was trained on the cohort.
     """
-    _check_encoder(task, model)
+    check_encoder_of(model, task.cohort)
     start = time.perf_counter()
     seen = fold.test if task.protocol.choose_on == "test" else None  # a shortcut; never in an honest protocol
     model = model.with_params().fit(fold.train, val=seen)
@@ -152,7 +154,8 @@ def _in_threads(work: Callable[[Cell], None], cells: Sequence[Cell]) -> Iterator
 
 def _write_plan(out: Path, task: Task, cells: Sequence[Cell]) -> None:
     plan = {
-        "task": asdict(task.card), "protocol": task.rules, "data_hash": task.data_hash, "version": __version__,
+        "suite": task.suite, "task": asdict(task.card), "protocol": task.rules, "data_hash": task.data_hash,
+        "version": __version__,
         "cells": [
             {"key": c.key, "fold": c.fold.name, "model": c.name, "method": c.model.name, "seed": c.seed} for c in cells
         ],
@@ -291,9 +294,10 @@ def encoder_card(model: Any) -> dict[str, object] | None:
     return json.loads(json.dumps(asdict(create_encoder(name).card))) if isinstance(name, str) else None
 
 
-def _check_encoder(task: PredictionTask, model: Any) -> None:
+def check_encoder_of(model: Any, cohort: Cohort) -> None:
+    """Raise ``LeakageError`` if the encoder that a model reads was trained on the cohort."""
     if isinstance(name := getattr(model, "encoder", None), str):
-        check_encoder(create_encoder(name).card, task.cohort.card.id, [s.id for s in task.cohort])
+        check_encoder(create_encoder(name).card, cohort.card.id, [s.id for s in cohort])
 
 
 def has_seed(model: Any) -> bool:

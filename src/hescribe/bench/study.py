@@ -8,8 +8,11 @@ from typing import Any
 
 from hescribe._support import write_whole
 from hescribe.bench.ladder import LADDER
+from hescribe.complete.base import completers
 from hescribe.data.toml_file import to_toml
 from hescribe.errors import DataAccessError, FormatError, InputError
+
+SUITES = ("prediction", "completion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +25,29 @@ class Study:
         Cohort folder.
     out
         Folder of the results.
+    suite
+        What is scored: ``"prediction"`` from images, or ``"completion"`` of counts.
     protocol
-        Name of the protocol.
+        Name of the protocol, one of the suite's.
     models
-        Rungs, controls or predictors; the whole ladder by default.
+        Rungs, controls or predictors; of the suite ``"completion"``, completers.
     seeds
         Seeds of the models that have one.
     """
 
     cohort: str
     out: str
+    suite: str = "prediction"
     protocol: str = "donor-v1"
     models: tuple[str, ...] = LADDER
     seeds: tuple[int, ...] = (0,)
 
 
 def read_study(path: Path | None, **options: Any) -> Study:
-    """Return the study of a file, with options on top.
+    """Return the study of a file, with options on top; what neither says is the default of its suite.
+
+    By default predictors are run under ``donor-v1``, the whole ladder, and completers under ``complete-v1``, all of
+    them.
 
     Parameters
     ----------
@@ -51,7 +60,7 @@ def read_study(path: Path | None, **options: Any) -> Study:
     ------
     InputError
         If a key is unknown (with a suggestion), of the wrong type, a list is empty or names
-        something twice, or cohort or out is missing.
+        something twice, there is no such suite, or cohort or out is missing.
     """
     try:
         content = tomllib.loads(path.read_text()) if path else {}
@@ -75,7 +84,14 @@ def read_study(path: Path | None, **options: Any) -> Study:
     for key in ("models", "seeds"):
         if key in values:
             values[key] = _checked_list(key, tuple(values[key]))
-    return Study(**values)
+    return Study(**(_defaults(values.get("suite", "prediction")) | values))
+
+
+def _defaults(suite: str) -> dict[str, Any]:
+    """Return what the defaults of a suite are where they are not those of ``Study``."""
+    if suite not in SUITES:
+        raise InputError(f"there is no suite {suite!r}; known: {', '.join(SUITES)}")
+    return {"protocol": "complete-v1", "models": tuple(completers)} if suite == "completion" else {}
 
 
 def _checked_list(key: str, items: tuple[Any, ...]) -> tuple[Any, ...]:

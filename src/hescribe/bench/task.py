@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -100,6 +100,7 @@ class PredictionTask:
         Sections without an image that were not even read; counted with those left out.
     """
 
+    suite: ClassVar[str] = "prediction"
     cohort: Cohort
     protocol: Protocol
     n_not_read: int = 0

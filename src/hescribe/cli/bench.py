@@ -8,7 +8,11 @@ import typer
 from hescribe.cli.output import OUTPUT, command
 
 if TYPE_CHECKING:
+    from hescribe.bench.results import Results
+    from hescribe.bench.runner import RunSummary
     from hescribe.bench.scores import Score
+    from hescribe.bench.study import Study
+    from hescribe.cards import TaskCard
 
 app = typer.Typer(help="Score models on held-out donors, and report.", no_args_is_help=True)
 
@@ -20,40 +24,72 @@ app = typer.Typer(help="Score models on held-out donors, and report.", no_args_i
 def run(
     study: Annotated[Path | None, typer.Argument(help="Study file (TOML); options override it.")] = None,
     *,
+    suite: Annotated[str | None, typer.Option(help="prediction, or completion. [default: prediction]")] = None,
     cohort: Annotated[str | None, typer.Option(help="Cohort folder.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocol. [default: donor-v1]")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Protocol. [default: donor-v1; of completion complete-v1]")
+    ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Rungs or predictors, comma-separated. [default: the whole ladder]")
+        str | None,
+        typer.Option(
+            help="Rungs or predictors, comma-separated; of completion completers, as knn or knn:k=36. "
+            "[default: the whole ladder; all completers]"
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
 ) -> None:
     """Run models on held-out donors; without --models, the ladder of baselines and controls."""
-    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.results import Results  # noqa: PLC0415
-    from hescribe.bench.runner import run_study  # noqa: PLC0415
+    from hescribe.bench.results import Results  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.scores import as_json  # noqa: PLC0415
     from hescribe.bench.study import parse_list, read_study  # noqa: PLC0415
-    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
 
     resolved = read_study(
-        study, cohort=cohort, protocol=protocol, out=out, models=parse_list(models), seeds=parse_list(seeds, int)
+        study, suite=suite, cohort=cohort, protocol=protocol, out=out, models=parse_list(models),
+        seeds=parse_list(seeds, int),
+    )  # fmt: skip
+    path = Path(resolved.out)
+    summary = _run_completers(resolved, path) if resolved.suite == "completion" else _run_predictors(resolved, path)
+    results = Results(path)
+    OUTPUT.result(
+        {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}
     )
+    if resolved.suite == "completion":
+        show_completion(results)
+    else:
+        show_scores(results.scores)
+    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+
+
+def _run_predictors(resolved: "Study", path: Path) -> "RunSummary":
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.runner import run_study  # noqa: PLC0415
+    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
+
     task = PredictionTask.read(Path(resolved.cohort), read_protocol(resolved.protocol))
     card = task.card
     if card.n_left_out:
         n_all = card.n_left_out + card.n_sections
         OUTPUT.say(f"{card.n_left_out} of {n_all} sections have no image (or too few spots) and are left out")
+    _warn_optimistic(card)
+    return run_study(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
+
+
+def _run_completers(resolved: "Study", path: Path) -> "RunSummary":
+    from hescribe.bench.completion.cells import run_completion  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.completion.protocol import read_completion_protocol  # noqa: PLC0415
+    from hescribe.bench.completion.task import CompletionTask  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+
+    protocol = read_completion_protocol(resolved.protocol)
+    task = CompletionTask(read_cohort(Path(resolved.cohort)), protocol)
+    _warn_optimistic(task.card)
+    return run_completion(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
+
+
+def _warn_optimistic(card: "TaskCard") -> None:
     if card.optimistic:
         OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
-    path = Path(resolved.out)
-    summary = run_study(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
-    results = Results(path)
-    OUTPUT.result(
-        {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}
-    )
-    show_scores(results.scores)
-    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
 
 
 @app.command(epilog="Examples: hescribe bench report R   |   hescribe bench report R --json")
@@ -61,10 +97,11 @@ def run(
 def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run --out.")]) -> None:
     """Write table, figures and one self-contained HTML page."""
     from hescribe.bench.results import Results  # noqa: PLC0415 - the command line starts fast
+    from hescribe.report.completion import write_completion_report  # noqa: PLC0415
     from hescribe.report.page import write_report  # noqa: PLC0415
 
     results = Results(out)
-    page = write_report(results)
+    page = write_completion_report(results) if results.suite == "completion" else write_report(results)
     OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))
 
 
@@ -150,3 +187,34 @@ def show_scores(scores: "list[Score]") -> None:
         elif s.metric == "mse":
             row |= {"MSE": s.value, "note": s.control.replace("uses_truth", "sees the truth")}
     OUTPUT.table(list(by_model.values()))
+
+
+def show_completion(results: "Results") -> None:
+    """Print the scores of completers as a table: one row for each share hidden and completer."""
+    from hescribe.bench.completion.compare import completion_lines  # noqa: PLC0415 - the command line starts fast
+
+    rows = []
+    for line in completion_lines(results):
+        score, behind = line.scores["mse"], line.behind
+        rows.append(
+            {
+                "hidden": f"{line.share:.0%}",
+                "completer": line.model,
+                "MSE": line.mse,
+                "interval / by donor": _spread(score.low, score.high, score.by_donor),
+                "above best": None if behind is None else behind.value,
+                "paired interval": None if behind is None else _spread(behind.low, behind.high, {}),
+                "MAE": line.scores["mae"].value,
+                "Pearson": line.scores["pearson_hidden"].value,
+                "in 90 %": line.scores["coverage_90"].value if "coverage_90" in line.scores else None,
+                "noise floor": line.floor,
+            }
+        )
+    OUTPUT.table(rows)
+
+
+def _spread(low: float | None, high: float | None, by_donor: dict[str, float]) -> str | None:
+    """Return an interval in words, or the values of the donors where they are too few for one."""
+    if low is not None and high is not None:
+        return f"[{low:.3f}, {high:.3f}]"
+    return "  ".join(f"{d} {v:.3f}" for d, v in by_donor.items()) or None

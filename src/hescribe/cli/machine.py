@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     PREDICTORS = "predictors"
+    COMPLETERS = "completers"
     ENCODERS = "encoders"
     READERS = "readers"
     PROTOCOLS = "protocols"
@@ -60,15 +61,15 @@ def doctor() -> None:
 
 @command
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: predictors, encoders, readers, protocols, datasets, rungs of the ladder."""
+    """List what can be named: predictors, completers, encoders, readers, protocols, datasets, rungs of the ladder."""
     if kind is Kind.DATASETS:
         from hescribe.cli.catalogue import list_datasets  # noqa: PLC0415 - the command line starts fast
 
         list_datasets()
         return
     rows = {
-        Kind.PREDICTORS: _predictors, Kind.ENCODERS: _encoders, Kind.READERS: _readers, Kind.PROTOCOLS: _protocols,
-        Kind.RUNGS: _rungs,
+        Kind.PREDICTORS: _predictors, Kind.COMPLETERS: _completers, Kind.ENCODERS: _encoders,
+        Kind.READERS: _readers, Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -79,6 +80,13 @@ def _predictors() -> list[dict[str, object]]:
 
     cards = ((name, predictors.get(name).card) for name in predictors)
     return [{"name": n, "summary": c.summary, "transductive": c.transductive, "paper": c.paper} for n, c in cards]
+
+
+def _completers() -> list[dict[str, object]]:
+    from hescribe.complete.base import completers  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, completers.get(name).card) for name in completers)
+    return [{"name": n, "summary": c.summary, "paper": c.paper} for n, c in cards]
 
 
 def _encoders() -> list[dict[str, object]]:
@@ -96,9 +104,15 @@ def _readers() -> list[dict[str, object]]:
 
 
 def _protocols() -> list[dict[str, object]]:
+    from hescribe.bench.completion.protocol import (  # noqa: PLC0415 - as above
+        list_completion_protocols,
+        read_completion_protocol,
+    )
     from hescribe.bench.protocols import list_protocols, read_protocol  # noqa: PLC0415 - as above
 
-    return [{"name": p.name, "summary": p.summary} for p in map(read_protocol, list_protocols())]
+    rows = [("prediction", p.name, p.summary) for p in map(read_protocol, list_protocols())]
+    rows += [("completion", p.name, p.summary) for p in map(read_completion_protocol, list_completion_protocols())]
+    return [{"name": name, "suite": suite, "summary": summary} for suite, name, summary in rows]
 
 
 def _rungs() -> list[dict[str, object]]:

@@ -46,7 +46,8 @@ class Output:
             return
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in rows[0]:
-            table.add_column(column, justify="right" if isinstance(rows[0][column], float | int) else "left")
+            has_numbers = any(isinstance(row[column], float | int) for row in rows)
+            table.add_column(column, justify="right" if has_numbers else "left")
         for row in rows:
             table.add_row(*("-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
         width = None if sys.stdout.isatty() else 160

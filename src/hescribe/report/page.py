@@ -65,7 +65,7 @@ class Picture:
 
 
 def write_report(results: Results) -> Path:
-    """Write ``report.html``, ``table.csv`` and ``figures/`` into the run's folder.
+    """Write ``report.html``, ``table.csv`` and ``figures/`` of a run of predictors into its folder.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _ladder(lines: list[ModelLine]) -> Picture:
         name="ladder.png",
         alt=f"Dot plot of the models' mean Pearson correlation: {said}",
         caption="Each dot is a model's mean over held-out donors.",
-        png=_to_png(ladder_figure(lines), dpi=170),
+        png=to_png(ladder_figure(lines), dpi=170),
     )
 
 
@@ -162,11 +162,12 @@ def _draw_maps(results: Results, best: ModelLine, trust: pd.DataFrame) -> Iterat
             alt=f"Section {section.id}: H&E, then measured, predicted and error of {', '.join(genes)}",
             caption=f"Donor {section.donor}, section {section.id}: predicted by {best.model} fitted without this "
             + results.plan["protocol"]["split"],
-            png=_to_png(figure, dpi=DPI),
+            png=to_png(figure, dpi=DPI),
         )
 
 
-def _to_png(figure: Figure, dpi: int) -> bytes:
+def to_png(figure: Figure, dpi: int) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, format="png", pil_kwargs={"compress_level": 4})
     return buffer.getvalue()

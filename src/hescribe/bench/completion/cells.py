@@ -12,7 +12,16 @@ from scipy import special
 
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
-from hescribe.bench.runner import Cell, CellResult, RunSummary, encoder_card, has_seed, peak_mb, run_cells
+from hescribe.bench.runner import (
+    Cell,
+    CellResult,
+    RunSummary,
+    check_encoder_of,
+    encoder_card,
+    has_seed,
+    peak_mb,
+    run_cells,
+)
 from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
 from hescribe.bench.study import Study
 from hescribe.complete.base import Completion, View, completers
@@ -26,11 +35,19 @@ FLOOR_NEIGHBOURS = 18  # spots whose pooled counts stand for a spot's true rate 
 
 
 def plan_completion(task: CompletionTask, names: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Cell]:
-    """Return every cell of a study: folds by completers by seeds; one without a seed runs once."""
+    """Return every cell of a study: folds by completers by seeds; one without a seed runs once.
+
+    Raises
+    ------
+    LeakageError
+        If a completer's encoder was trained on the cohort.
+    """
+    created = [(name, _adapt(create_completer(name), task)) for name in names]
+    for _, model in created:
+        check_encoder_of(model, task.cohort)
     cells = []
     for fold in task.folds():
-        for name in names:
-            model = _adapt(create_completer(name), task)
+        for name, model in created:
             for seed in seeds if has_seed(model) else seeds[:1]:
                 seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
                 key = cell_key(
@@ -51,18 +68,38 @@ def run_completion(
 
 
 def create_completer(name: str) -> Any:
-    """Return a completer by name, with parameters behind a colon: ``"knn:k=36,spot_offset=true"``.
+    """Return a completer by name, with parameters behind colons: ``"knn:k=36:spot_offset=true"``.
+
+    A value is JSON where it parses, else text; a list becomes a tuple. What follows a colon and holds no equals sign
+    belongs to the value before it: ``"spackle:encoder=hub_model:uni"``.
 
     Raises
     ------
     UnknownNameError
         If there is none of that name.
     InputError
-        If a parameter is none of its own.
+        If a parameter is no ``name=value``, is given twice, or is none of the completer's own.
+
+    Examples
+    --------
+    >>> create_completer("knn:k=36").k
+    36
     """
-    method, _, given = name.partition(":")
-    params = dict(item.split("=", 1) for item in given.split(",") if "=" in item)
-    return completers.create(method, **{k: _value(v) for k, v in params.items()})
+    method, *pairs = name.split(":")
+    given: dict[str, str] = {}
+    last = ""
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals and last:
+            given[last] += f":{pair}"
+        elif not equals or key in given:
+            raise InputError(
+                f"{name!r}: {pair!r} is no name=value, or is given twice; write a completer with parameters as "
+                "knn:k=36:spot_offset=true"
+            )
+        else:
+            given[key], last = text, key
+    return completers.create(method, **{k: _value(v) for k, v in given.items()})
 
 
 def score_completer(task: CompletionTask, cell: Cell) -> CellResult:
@@ -82,7 +119,7 @@ def score_completer(task: CompletionTask, cell: Cell) -> CellResult:
             own = fitted or model.with_params().fit(replace(fold.test, sections=(lesson.section,)))
             found = _checked(own.estimate(lesson.section), lesson.section, model.name)
             context = {
-                "task": f"{task.name}, {share:.0%} hidden", "protocol": task.protocol.name,
+                "task": task.name_at(share), "protocol": task.protocol.name,
                 "revision": task.protocol.revision, "fold": fold.name, "section": section.id, "donor": section.donor,
                 "model": cell.name, "method": model.name, "params": json.dumps(model.get_params(), sort_keys=True),
                 "control": "", "seed": cell.seed, "gene": "", "pool_size": 0, "version": __version__,
@@ -98,8 +135,10 @@ def noise_floor(section: Section, lesson: Lesson) -> float:
     """Return the mean squared error that counting noise alone leaves on the entries asked for.
 
     The variance of log2 of a Poisson count that is not 0, at the rate of the spot and its 18 nearest pooled: a
-    plug-in, which takes real differences between neighbouring spots for noise.
+    plug-in, which takes real differences between neighbouring spots for noise. NaN where nothing is asked for.
     """
+    if not lesson.where.any():
+        return float("nan")
     view = View.of(section)
     near = view.neighbours(FLOOR_NEIGHBOURS)
     pooled, depth = near @ view.counts + view.counts, near @ view.depth + view.depth
@@ -161,6 +200,7 @@ def _checked(found: Completion, section: Section, method: str) -> Completion:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    return tuple(value) if isinstance(value, list) else value

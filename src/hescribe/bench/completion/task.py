@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,6 +80,7 @@ class CompletionTask:
         Fixes folds, genes and what is hidden.
     """
 
+    suite: ClassVar[str] = "completion"
     cohort: Cohort
     protocol: CompletionProtocol
 
@@ -87,6 +88,10 @@ class CompletionTask:
     def name(self) -> str:
         """Name of the task in rows and reports."""
         return f"complete:{self.cohort.card.id}"
+
+    def name_at(self, share: float) -> str:
+        """Return the name in rows of the part of the task that hides a share."""
+        return name_at(self.name, share)
 
     @property
     def card(self) -> TaskCard:
@@ -157,3 +162,14 @@ class CompletionTask:
             )
         n_folds = min(rule.n_folds or len(donors), len(donors))
         return [donors[i::n_folds] for i in range(n_folds)]
+
+
+def name_at(task: str, share: float) -> str:
+    """Return the name in rows of the part of a task that hides a share of the counts.
+
+    Examples
+    --------
+    >>> name_at("complete:her2st", 0.3)
+    'complete:her2st, 30% hidden'
+    """
+    return f"{task}, {share:.0%} hidden"

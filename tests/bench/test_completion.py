@@ -1,0 +1,453 @@
+"""The judge of completers: what it hides stays hidden, and no trick but the answer itself is worth anything."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from hescribe import keys
+from hescribe.bench.completion.cells import (
+    create_completer,
+    noise_floor,
+    plan_completion,
+    run_completion,
+    score_completer,
+)  # fmt: skip
+from hescribe.bench.completion.compare import compare, completion_lines
+from hescribe.bench.completion.protocol import list_completion_protocols, read_completion_protocol
+from hescribe.bench.completion.task import CompletionFold, CompletionTask
+from hescribe.bench.results import Results
+from hescribe.bench.runner import Cell
+from hescribe.cards import TECHNOLOGIES, MethodCard, SectionCard
+from hescribe.complete.base import Completion, View, to_values
+from hescribe.complete.hiding import draw_lesson
+from hescribe.complete.section_mean import SectionMeanCompleter
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.errors import InputError, LeakageError, SchemaError, UnknownNameError
+from hescribe.params import Params
+
+N_GENES = 12
+
+
+def rule(name="complete-v1", **changes):
+    """Return a protocol on all genes of the cohort that holds out one donor at a time."""
+    return read_completion_protocol(name).model_copy(update={"n_genes": N_GENES, "n_folds": 0, **changes})
+
+
+@pytest.fixture(scope="module")
+def sparse_cohort(raw_cohort):
+    """Return the cohort with one of 16 counts, so that many a gene has few or none in a spot."""
+
+    def thin(section):
+        table = section.table.copy()
+        counts = np.random.default_rng(list(section.id.encode())).binomial(counts_of(section).astype(int), 1 / 16)
+        table.layers[keys.COUNTS] = counts.astype(np.float32)
+        table.obs[keys.DEPTH] = counts.sum(axis=1) + 300.0
+        return section.with_table(table)
+
+    return raw_cohort.map(thin)
+
+
+@pytest.fixture
+def task(raw_cohort):
+    return CompletionTask(raw_cohort, rule(shares=(0.3,)))
+
+
+def fold_of(task):
+    return next(task.folds())
+
+
+def lessons(task, share=0.3):
+    """Return (section, lesson) of every test section of the first fold."""
+    return list(fold_of(task).lessons(share))
+
+
+def score(task, completer):
+    """Return the values of a completer on the first fold, by metric, mean over sections."""
+    fold = fold_of(task)
+    rows = pd.DataFrame([vars_of(r) for r in score_completer(task, Cell("k", fold, "c", completer, 0)).rows])
+    return rows.groupby("metric")["value"].mean()
+
+
+def vars_of(row):
+    return {name: getattr(row, name) for name in row.__slots__}
+
+
+def counts_of(section):
+    return View.of(section).counts
+
+
+def uniform_section(rate, *, n_side=20, depth=100_000.0, seed=0):
+    """A section of Poisson counts whose rates are the same everywhere: one gene a rate."""
+    rng = np.random.default_rng(seed)
+    n = n_side**2
+    row, col = np.divmod(np.arange(n), n_side)
+    table = AnnData(
+        obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: depth}, index=np.arange(n).astype(str)),
+        var=pd.DataFrame(index=[f"G{g}" for g in range(len(rate))]),
+        obsm={keys.SPATIAL_UM: np.column_stack([col, row]) * 200.0},
+        layers={keys.COUNTS: rng.poisson(rate, (n, len(rate))).astype(np.float32)},
+    )
+    return Section("u", "D", table, None, SectionCard(technology=TECHNOLOGIES["toy"], pitch_um=200.0))
+
+
+@dataclass(kw_only=True)
+class Spy(Params):
+    """Remembers the sections that it is given."""
+
+    name: ClassVar[str] = "spy"
+    card: ClassVar[MethodCard] = MethodCard(summary="remembers what it sees")
+    fitted: ClassVar[list] = []
+    seen: ClassVar[list] = []
+
+    def fit(self, train, *, val=None):
+        assert val is None
+        self.fitted.append(train)
+        return self
+
+    def estimate(self, section):
+        self.seen.append(section)
+        return Completion(np.zeros((section.n_spots, len(section.genes))))
+
+
+@dataclass(kw_only=True)
+class Oracle(Params):
+    """Returns what it is told."""
+
+    name: ClassVar[str] = "oracle"
+    card: ClassVar[MethodCard] = MethodCard(summary="returns the answer")
+    answers: ClassVar[dict] = {}
+    sd: float | None = None
+
+    def fit(self, train, *, val=None):
+        return self
+
+    def estimate(self, section):
+        answer = self.answers[section.id]
+        return Completion(answer, None if self.sd is None else np.full(answer.shape, self.sd))
+
+
+@dataclass(kw_only=True)
+class Peek(Params):
+    """Takes what the depth counts and the section does not show for the sum of what is missing."""
+
+    name: ClassVar[str] = "peek"
+    card: ClassVar[MethodCard] = MethodCard(summary="reads the sum of what is hidden off the depth")
+
+    def fit(self, train, *, val=None):
+        self.mean_ = SectionMeanCompleter().fit(train)
+        return self
+
+    def estimate(self, section):
+        view, guess = View.of(section), self.mean_.estimate(section).mean
+        left = view.depth - view.counts.sum(axis=1)
+        weight = np.where(view.observed, 0, np.exp2(guess))
+        share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+        return Completion(np.where((left > 0)[:, None], to_values(left[:, None] * share, view.depth), guess))
+
+
+@pytest.fixture
+def spy():
+    Spy.fitted.clear()
+    Spy.seen.clear()
+    return Spy()
+
+
+@pytest.mark.parametrize("name", list_completion_protocols())
+def test_what_is_hidden_is_the_same_at_every_call(sparse_cohort, name):
+    task = CompletionTask(sparse_cohort, rule(name))
+    share = task.protocol.shares[0]
+    for (_, one), (_, other) in zip(lessons(task, share), lessons(task, share), strict=True):
+        np.testing.assert_array_equal(one.where, other.where)
+        np.testing.assert_array_equal(counts_of(one.section), counts_of(other.section))
+        assert one.where.any()
+
+
+def test_what_is_hidden_at_one_share_is_hidden_at_every_greater_one(task):
+    for (_, small), (_, middle), (_, large) in zip(*(lessons(task, s) for s in (0.1, 0.5, 0.9)), strict=True):
+        assert not (small.where & ~middle.where).any()
+        assert not (middle.where & ~large.where).any()
+        assert small.where.sum() < middle.where.sum() < large.where.sum()
+
+
+def test_what_is_hidden_does_not_depend_on_the_other_sections_of_the_fold(raw_cohort, task):
+    """Sections are numbered in the order of their names, over the whole cohort and not over a fold."""
+    turned = replace(raw_cohort, sections=raw_cohort.sections[::-1])
+    there = {
+        s.id: lesson.where for fold in CompletionTask(turned, task.protocol).folds() for s, lesson in fold.lessons(0.3)
+    }
+    here = {s.id: lesson.where for fold in task.folds() for s, lesson in fold.lessons(0.3)}
+    assert set(here) == set(there) == {s.id for s in raw_cohort}
+    for name, where in here.items():
+        np.testing.assert_array_equal(where, there[name])
+
+
+def test_a_completer_sees_nothing_of_what_is_hidden(task, spy):
+    score(task, spy)
+    wanted = {s.id: (s, lesson) for s, lesson in lessons(task)}
+    assert {s.id for s in spy.seen} == set(wanted)
+    for shown in spy.seen:
+        whole, lesson = wanted[shown.id]
+        assert list(shown.table.layers) == [keys.COUNTS]
+        assert shown.table.X is None
+        assert (counts_of(shown)[lesson.where] == 0).all()
+        np.testing.assert_array_equal(counts_of(shown)[~lesson.where], counts_of(whole)[~lesson.where])
+        np.testing.assert_array_equal(
+            shown.depth, whole.depth - np.where(lesson.where, counts_of(whole), 0).sum(axis=1)
+        )
+
+
+def test_a_completer_is_fitted_on_other_donors_once(task, spy):
+    score(task, spy)
+    (train,) = spy.fitted
+    assert not set(train.donors) & {s.donor for s in spy.seen}
+
+
+def test_in_its_own_section_a_completer_is_fitted_on_what_is_visible(raw_cohort, spy):
+    task = CompletionTask(raw_cohort, rule("complete-section-v1", shares=(0.3,)))
+    score(task, spy)
+    assert len(spy.fitted) == len(spy.seen) == len(raw_cohort)
+    for train, section, (_, lesson) in zip(spy.fitted, spy.seen, lessons(task), strict=True):
+        assert [s.id for s in train] == [section.id]
+        assert (counts_of(train[0])[lesson.where] == 0).all()
+
+
+def test_the_published_rule_leaves_the_depth_as_it_was(raw_cohort):
+    for whole, lesson in lessons(CompletionTask(raw_cohort, rule("spared-mask-2024"))):
+        np.testing.assert_array_equal(lesson.section.depth, whole.depth)
+        assert (counts_of(lesson.section)[lesson.where] == 0).all()
+
+
+def test_a_donor_on_both_sides_is_refused(task):
+    fold = fold_of(task)
+    with pytest.raises(LeakageError, match="donors D0 are in train and in test"):
+        CompletionFold("wrong", task.cohort, fold.test, fold.places, fold.protocol)
+
+
+def test_the_genes_of_a_fold_do_not_depend_on_the_held_out_donor(raw_cohort):
+    """A gene that the held-out donor alone has a pattern in is chosen where all donors are looked at, and else not."""
+    few = {"n_genes": 3, "shares": (0.3,)}
+
+    def plant(section):
+        table = section.table.copy()
+        if section.donor == "D0":
+            counts = table.layers[keys.COUNTS].toarray()
+            counts[:, 11] = np.where(table.obs[keys.ARRAY_ROW].to_numpy() < 3, 400, 1)
+            table.layers[keys.COUNTS] = counts
+            table.obs[keys.DEPTH] = counts.sum(axis=1) + 5000.0
+        return section.with_table(table)
+
+    planted = raw_cohort.map(plant)
+    before = fold_of(CompletionTask(raw_cohort, rule(**few)))
+    after = fold_of(CompletionTask(planted, rule(**few)))
+    assert before.name == "D0"
+    assert after.test.genes == before.test.genes
+    assert fold_of(CompletionTask(planted, rule("spared-mask-2024", **few))).test.genes[0] == "GENE11"
+
+
+def test_the_rule_by_gene_hides_a_share_of_all_entries():
+    """Of a gene seen in 1 - exp(-1) = 63 % of spots, 30 % of all entries are hidden, and all of one seen in 18 %."""
+    section = uniform_section([0.2, 1.0, 50.0], n_side=60)
+    fold = CompletionFold("D", None, Cohort((section,)), {"u": 0}, rule("complete-per-gene-v1"))
+    ((whole, lesson),) = fold.lessons(0.3)
+    np.testing.assert_allclose(lesson.where.mean(axis=0)[1:], 0.3, atol=0.03)
+    np.testing.assert_array_equal(lesson.where[:, 0], counts_of(whole)[:, 0] > 0)
+
+
+def test_thinned_counts_add_up_to_the_counts(sparse_cohort):
+    for whole, lesson in lessons(CompletionTask(sparse_cohort, rule("thinned-v1")), 0.5):
+        shown, where = counts_of(lesson.section), lesson.where
+        depth_aside = whole.depth - lesson.section.depth
+        aside = (np.exp2(lesson.answer.astype(np.float64)) - 1) * depth_aside[:, None] / 1e6
+        np.testing.assert_allclose(shown + aside, counts_of(whole), atol=0.01)
+        assert (shown[where] == 0).all()
+        assert where.any()
+        assert 0 < (aside[where] < 0.5).mean() < 1  # zeros are asked for too, and not only they
+
+
+def test_half_of_the_depth_is_set_aside():
+    whole = uniform_section([0.5, 0.5])
+    lesson = draw_lesson(whole, 0.5, np.random.default_rng(0), missing="any")
+    assert lesson.section.depth.mean() == pytest.approx(whole.depth.mean() / 2, rel=0.001)
+
+
+@pytest.mark.parametrize("name", list_completion_protocols())
+def test_a_completer_that_returns_the_answer_has_no_error(sparse_cohort, name):
+    task = CompletionTask(sparse_cohort, rule(name, shares=(0.5,)))
+    Oracle.answers = {s.id: lesson.answer for s, lesson in lessons(task, 0.5)}
+    found = score(task, Oracle(sd=0.1))
+    assert found["mse"] == found["mae"] == 0
+    assert found["coverage_90"] == 1
+    assert found["pearson_hidden"] == pytest.approx(1)
+
+
+def test_an_error_is_scored_as_it_is(task):
+    """A value too high by 0.5 everywhere: squared error 0.25, absolute 0.5, inside 1.645 sd from sd 0.304 on."""
+    Oracle.answers = {s.id: lesson.answer + np.float32(0.5) for s, lesson in lessons(task)}
+    for sd, covered in ((0.31, 1.0), (0.30, 0.0)):
+        found = score(task, Oracle(sd=sd))
+        assert found["mse"] == pytest.approx(0.25, rel=1e-5)
+        assert found["mae"] == pytest.approx(0.5, rel=1e-5)
+        assert found["coverage_90"] == covered
+    assert "coverage_90" not in score(task, Oracle())
+
+
+def test_what_is_said_of_entries_that_were_not_hidden_changes_no_score(task):
+    answers = {s.id: lesson.answer for s, lesson in lessons(task)}
+    Oracle.answers = {s.id: np.where(lesson.where, answers[s.id], 99) for s, lesson in lessons(task)}
+    assert score(task, Oracle())["mse"] == 0
+
+
+def test_peeking_at_the_depth_gains_under_the_published_rule_alone(raw_cohort):
+    """Without genes left out, full depth less what is visible is the sum of what is hidden."""
+    errors = {}
+    for name in ("complete-v1", "spared-mask-2024"):
+        task = CompletionTask(raw_cohort, rule(name, shares=(0.1,)))
+        errors[name] = (score(task, Peek())["mse"], score(task, SectionMeanCompleter())["mse"])
+    peek, plain = errors["complete-v1"]
+    assert peek == pytest.approx(plain, rel=1e-6)
+    peek, plain = errors["spared-mask-2024"]
+    assert peek < 0.5 * plain
+
+
+def test_the_noise_floor_is_what_simulated_counts_leave():
+    """Whoever knows every rate says the mean log of a count that is not 0, and is left with its variance.
+
+    Rates of one and more: below, the count of the spot itself, which is none that is 0, draws the pooled rate up.
+    """
+    rng = np.random.default_rng(1)
+    for rate in (1.0, 2.0, 8.0, 20.0, 60.0):
+        section = uniform_section([rate, rate])
+        lesson = draw_lesson(section, 0.5, rng)
+        drawn = rng.poisson(rate, 400_000)
+        left = np.log2(drawn[drawn > 0]).var()
+        assert noise_floor(section, lesson) == pytest.approx(left, rel=0.05), rate
+
+
+def test_rows_count_genes_without_a_correlation(task):
+    """A mean is constant over a gene's hidden entries, so that no gene has a correlation."""
+    rows = score_completer(task, Cell("k", fold_of(task), "c", SectionMeanCompleter(), 0)).rows
+    assert {r.metric for r in rows} == {"mse", "mae", "pearson_hidden"}
+    hidden = {s.id: int(lesson.where.sum()) for s, lesson in lessons(task)}
+    for r in rows:
+        if r.metric == "pearson_hidden":
+            assert np.isnan(r.value)
+            assert (r.n_defined, r.n_undefined) == (0, N_GENES)
+        else:
+            assert (r.n_defined, r.n_undefined) == (hidden[r.section], 0)
+        assert r.task == "complete:colour, 30% hidden"
+        assert np.isfinite(r.ceiling) == (r.metric == "mse")
+
+
+def test_a_share_that_hides_nothing_scores_nothing(raw_cohort):
+    task = CompletionTask(raw_cohort, rule(shares=(0.0,)))
+    assert np.isnan(score(task, SectionMeanCompleter())["mse"])
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((3, 3)), np.full((49, N_GENES), np.nan)])
+def test_a_completion_of_another_shape_or_with_nan_is_refused(task, wrong):
+    Oracle.answers = {s.id: wrong for s, _ in lessons(task)}
+    with pytest.raises(InputError, match="oracle returns shape"):
+        score(task, Oracle())
+
+
+def test_a_cohort_that_cannot_be_judged_is_told(raw_cohort):
+    one = raw_cohort.where(lambda s: s.donor == "D0")
+    with pytest.raises(InputError, match="one donor only"):
+        fold_of(CompletionTask(one, rule()))
+
+    def spoil(section):
+        table = section.table.copy()
+        table.layers[keys.COUNTS] = table.layers[keys.COUNTS] * 0.5
+        return section.with_table(table)
+
+    with pytest.raises(SchemaError, match="not an integer"):
+        fold_of(CompletionTask(raw_cohort.map(spoil), rule()))
+    with pytest.raises(InputError, match="share to hide must be between 0 and 1"):
+        lessons(CompletionTask(raw_cohort, rule()), 1.5)
+
+
+def test_a_completer_is_told_what_the_protocol_asks_for(raw_cohort):
+    (cell, *_) = plan_completion(CompletionTask(raw_cohort, rule("thinned-v1")), ["gene_ridge"])
+    assert cell.model.missing == "any"
+    (cell, *_) = plan_completion(CompletionTask(raw_cohort, rule("spared-mask-2024")), ["gene_ridge"])
+    assert cell.model.depth_seen == "full"
+
+
+def test_a_completer_is_named_with_its_parameters():
+    completer = create_completer("knn:k=36:spot_offset=true")
+    assert (completer.name, completer.k, completer.spot_offset) == ("knn", 36, True)
+    assert create_completer("spackle:hide=[0.1,0.5]:centre=train").hide == (0.1, 0.5)
+    spackle = create_completer("spackle:encoder=hub_model:uni:n_steps=5")
+    assert (spackle.encoder, spackle.n_steps) == ("hub_model:uni", 5)
+    for name, message in (
+        ("knn:36", "'36' is no name=value"), ("knn:k=1:k=2", "given twice"), ("knn:q=1", "has no parameter"),
+        ("knn:", "is no name=value"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            create_completer(name)
+    with pytest.raises(UnknownNameError, match="did you mean 'smoother'"):
+        create_completer("smother")
+    with pytest.raises(UnknownNameError, match="no protocol of completion 'donor-v1'"):
+        read_completion_protocol("donor-v1")
+
+
+def rows_of(values, metric="mse"):
+    """Return rows of (model, donor, section, seed, value)."""
+    columns = ["model", "donor", "section", "seed", "value"]
+    return pd.DataFrame(values, columns=columns).assign(task="t", metric=metric, gene="")
+
+
+def test_a_difference_is_taken_by_section_then_by_donor():
+    """A: (1 - 2, mean of 3 and 5 less 3) -> 0; B: 4 - 1 = 3; the mean over donors is 1.5; c has no partner."""
+    rows = rows_of([
+        ("x", "A", "1", 0, 1.0), ("y", "A", "1", 0, 2.0), ("x", "A", "2", 0, 3.0), ("x", "A", "2", 1, 5.0),
+        ("y", "A", "2", 0, 3.0), ("x", "B", "3", 0, 4.0), ("y", "B", "3", 0, 1.0), ("x", "C", "4", 0, 9.0),
+    ])  # fmt: skip
+    found = compare(rows, "x", "y")
+    assert found.by_donor == {"A": 0.0, "B": 3.0}
+    assert found.value == 1.5
+    assert (found.low, found.high) == (None, None)
+
+
+def test_a_paired_interval_is_narrower_than_donors_differ():
+    values = [(m, d, d, 0, level + (m == "y") * 0.1) for m in "xy" for d, level in zip("ABCDE", range(5), strict=True)]
+    found = compare(rows_of(values), "y", "x")
+    assert found.low == pytest.approx(0.1)
+    assert found.high == pytest.approx(0.1)
+
+
+def test_completers_that_cannot_be_compared_are_told():
+    rows = rows_of([("x", "A", "1", 0, 1.0), ("y", "B", "2", 0, 2.0)])
+    with pytest.raises(InputError, match="no mse of 'z'; they have x, y"):
+        compare(rows, "x", "z")
+    with pytest.raises(InputError, match="no section in common"):
+        compare(rows, "x", "y")
+    with pytest.raises(InputError, match="rows of 2 tasks"):
+        compare(pd.concat([rows, rows.assign(task="u")]), "x", "y")
+
+
+def test_a_run_is_kept_and_read_back(raw_cohort, tmp_path):
+    task, out = CompletionTask(raw_cohort, rule(shares=(0.5, 0.3))), tmp_path / "R"
+    names = ["mean", "section_mean", "knn:k=4"]
+    first = run_completion(task, names, out)
+    again = run_completion(task, names, out)
+    assert (first.n_cells, first.n_cached, again.n_cached) == (9, 0, 9)
+    results = Results(out)
+    assert results.suite == "completion"
+    assert results.looks == 3
+    lines = completion_lines(results)
+    assert [x.share for x in lines] == [0.3] * 3 + [0.5] * 3
+    for part in (lines[:3], lines[3:]):
+        assert {x.model for x in part} == set(names)
+        assert [x.mse for x in part] == sorted(x.mse for x in part)
+        assert part[0].behind is None
+        for line in part[1:]:
+            assert line.behind.value == pytest.approx(line.mse - part[0].mse)
+            assert 0 < line.floor < line.mse
+    assert json.loads((out / "run.json").read_text())["suite"] == "completion"
