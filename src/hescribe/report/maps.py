@@ -130,14 +130,14 @@ def section_figure(section: Section, maps: list[GeneMap], *, ood: np.ndarray | N
     """
     is_measured = bool(maps) and maps[0].measured is not None
     n_columns = 1 if is_measured else 3  # of genes
-    view = _View.of(section)
+    view = MapView.of(section)
     left_width = 1.8 * CELL_IN if len(maps) > n_columns else CELL_IN + BAR_IN
     left_height = HEAD_IN + view.height_in(left_width) + (HEAD_IN + view.height_in() if ood is not None else 0)
     block = HEAD_IN + view.height_in()
     first = MARGIN_IN + left_width + GAP_IN
     height = max(left_height, -(-len(maps) // n_columns) * block) + FOOT_IN
-    sheet = _Sheet(section, view, first + 3 * (CELL_IN + BAR_IN), height)
-    _draw_left(sheet, left_width, ood)
+    sheet = Sheet(section, view, first + 3 * (CELL_IN + BAR_IN), height)
+    draw_left(sheet, left_width, ood)
     for i, gene_map in enumerate(maps):
         row, column = divmod(i, n_columns)
         left, top = first + column * (CELL_IN + BAR_IN), row * block
@@ -164,7 +164,7 @@ def round_length_um(longest_um: float) -> float:
 
 
 @dataclass(frozen=True)
-class _View:
+class MapView:
     """The part of a section that is drawn: its spots and a margin of one pitch, in um."""
 
     left: float
@@ -174,7 +174,8 @@ class _View:
     pitch_um: float
 
     @classmethod
-    def of(cls, section: Section) -> "_View":
+    def of(cls, section: Section) -> "MapView":
+        """Return the part that holds the spots of a section."""
         xy, pitch = section.xy_um, pitch_um(section)
         (left, top), (width, height) = xy.min(axis=0) - pitch, np.ptp(xy, axis=0) + 2 * pitch
         return cls(float(left), float(top), float(width), float(height), pitch)
@@ -188,19 +189,21 @@ class _View:
         return um * min(width_in / self.width, 2 * width_in / self.height)
 
 
-class _Sheet:
+class Sheet:
     """A figure on which everything is placed in inches from the upper left: one pair of axes draws fast."""
 
-    def __init__(self, section: Section, view: _View, width: float, height: float) -> None:
+    def __init__(self, section: Section, view: MapView, width: float, height: float) -> None:
         self.section, self.view = section, view
         self.figure = Figure(figsize=(width, height))
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         self.axes.set_axis_off()
 
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Write at a place in inches."""
         self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
 
     def draw_spots(self, at: tuple[float, float], title: str, values: np.ndarray, norm: Normalize, cmap: str) -> None:
+        """Draw the spots in the colours of values of shape ``(n_spots,)``, the map's upper left corner at a place."""
         view, (x, y) = self.view, at
         self.write(x, y - 0.05, title, fontsize=8.5, color=GREY)
         centres = np.array(at) + view.inches(1.0) * (self.section.xy_um - [view.left, view.top])
@@ -234,7 +237,7 @@ class _Sheet:
         )
 
 
-def _draw_left(sheet: _Sheet, width: float, ood: np.ndarray | None) -> None:
+def draw_left(sheet: Sheet, width: float, ood: np.ndarray | None) -> None:
     """Draw the H&E, and below it the out-of-distribution score."""
     section, view, left, top = sheet.section, sheet.view, MARGIN_IN, HEAD_IN
     sheet.write(left, 0.24, f"Section {section.id}", fontsize=11, fontweight="bold", color=BLACK)
@@ -252,7 +255,7 @@ def _draw_left(sheet: _Sheet, width: float, ood: np.ndarray | None) -> None:
         sheet.draw_bar(left + CELL_IN, top, Normalize(0, 1), NOVELTY)
 
 
-def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> None:
+def _draw_gene(sheet: Sheet, left: float, top: float, gene_map: GeneMap) -> None:
     """Draw measured, predicted and error of one gene, or predicted alone."""
     step = CELL_IN + 0.04
     lefts = [left] if gene_map.measured is None else [left, left + step, left + 2 * step + BAR_IN]
@@ -260,11 +263,11 @@ def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> Non
         for x in lefts:
             sheet.draw_frame(x, top)
     if gene_map.measured is None:
-        norm = _shared_norm(gene_map.predicted)
+        norm = shared_norm(gene_map.predicted)
         sheet.draw_spots((left, top), "predicted", gene_map.predicted, norm, EXPRESSION)
         sheet.draw_bar(left + CELL_IN, top, norm, EXPRESSION)
         return
-    norm = _shared_norm(gene_map.measured, gene_map.predicted)
+    norm = shared_norm(gene_map.measured, gene_map.predicted)
     sheet.draw_spots((lefts[0], top), "measured", gene_map.measured, norm, EXPRESSION)
     sheet.draw_spots((lefts[1], top), "predicted", gene_map.predicted, norm, EXPRESSION)
     sheet.draw_bar(lefts[1] + CELL_IN, top, norm, EXPRESSION)
@@ -275,7 +278,7 @@ def _draw_gene(sheet: _Sheet, left: float, top: float, gene_map: GeneMap) -> Non
     sheet.draw_bar(lefts[2] + CELL_IN, top, symmetric, ERROR)
 
 
-def _draw_scale_bar(sheet: _Sheet, x: float, y: float, width_in: float) -> None:
+def _draw_scale_bar(sheet: Sheet, x: float, y: float, width_in: float) -> None:
     """Draw a bar of a round length, about a quarter of the width."""
     length_um = round_length_um(sheet.view.width / 4)
     length = sheet.view.inches(length_um, width_in)
@@ -289,7 +292,7 @@ def _has_gaps(gene_map: GeneMap) -> bool:
     return gene_map.measured is not None and not np.isfinite(gene_map.measured).all()
 
 
-def _shared_norm(*values: np.ndarray) -> Normalize:
+def shared_norm(*values: np.ndarray) -> Normalize:
     """Return one scale for all: from the 1st to the 99th percentile, so that one spot does not set it."""
     both = np.concatenate([v[np.isfinite(v)] for v in values])
     low, high = np.percentile(both, [1, 99]) if len(both) else (0.0, 1.0)
