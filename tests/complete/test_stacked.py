@@ -19,7 +19,7 @@ from hescribe.data.section import Section
 from hescribe.errors import InputError
 
 N_SIDE, N_GENES = 12, 24
-FAST = {"n_hidden": 48, "n_passes": 12}
+FAST = {"n_hidden": 48, "n_steps": 60}
 
 
 def planted_section(index, donor, *, n_side=N_SIDE):
@@ -114,7 +114,7 @@ def test_the_second_network_learns_from_guesses_about_donors_that_the_first_has_
 
     monkeypatch.setattr(_gene_network, "train_gene_network", spy)
     monkeypatch.setattr(StackedCompleter, "_learn_from", note)
-    StackedCompleter(n_hidden=4, n_passes=1).fit(train)
+    StackedCompleter(n_hidden=4, n_steps=2).fit(train)
     assert {donor for donor, _ in learned} == set(train.donors)
     assert all(donor not in others for donor, others in learned)
     assert seen[-1] == set(train.donors)
@@ -130,7 +130,7 @@ def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
 
 def test_one_section_is_enough_and_a_handful_of_spots_is_not(cohort):
     one = Cohort((cohort[0],))
-    assert np.isfinite(StackedCompleter(n_hidden=8, n_passes=2).fit(one).estimate(cohort[1]).mean).all()
+    assert np.isfinite(StackedCompleter(n_hidden=8, n_steps=2).fit(one).estimate(cohort[1]).mean).all()
     few = Cohort((planted_section(0, "D0", n_side=2),))
     with pytest.raises(InputError, match="at least 8 spots; use section_mean or knn"):
         StackedCompleter().fit(few)

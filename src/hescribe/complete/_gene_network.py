@@ -82,7 +82,7 @@ class GeneNetworkRecipe:
 
     n_hidden: int
     dropout: float
-    n_passes: int
+    n_steps: int
     missing: Missing
     depth_seen: DepthSeen
     seed: int
@@ -135,7 +135,7 @@ def train_gene_network(pupils: list[Pupil], mean: np.ndarray, recipe: GeneNetwor
     steps = Recipe(batch_size=256, lr=2e-3, weight_decay=1e-2, seed=recipe.seed, schedule="cosine")
     weights = train_steps(
         network, loss, lambda rows, _: lessons.take(rows), steps, n_rows=lessons.n_rows,
-        n_steps=recipe.n_passes * max(lessons.n_rows // 256, 1),
+        n_steps=recipe.n_steps,
     )  # fmt: skip
     return GeneNetwork(lessons.mean, lessons.sd, {k: v.numpy() for k, v in weights.items()})
 

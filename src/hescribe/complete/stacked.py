@@ -44,8 +44,9 @@ class StackedCompleter(Params):
     ----------
     n_hidden, dropout
         Of the first network.
-    n_passes
-        Passes of the first network over the train spots, each with other counts hidden.
+    n_steps
+        Batches of 256 spots that the first network learns from; in each pass over the spots other counts are
+        hidden. Not so many passes: a small cohort would be learned in a few steps, and hardly.
     missing, depth_seen
         What is learned: see ``complete.hiding.draw_lesson``.
     seed
@@ -58,7 +59,7 @@ class StackedCompleter(Params):
     )
     n_hidden: int = 256
     dropout: float = 0.2
-    n_passes: int = 25
+    n_steps: int = 1000
     missing: Missing = "measured"
     depth_seen: DepthSeen = "visible"
     seed: int = 0
@@ -72,7 +73,7 @@ class StackedCompleter(Params):
             If a parameter is out of range, there are more than 3,000 genes, fewer than 8 spots, or no measured count
             to learn from.
         """
-        for name, low, high in (("n_hidden", 1, np.inf), ("dropout", 0, 0.95), ("n_passes", 1, np.inf)):
+        for name, low, high in (("n_hidden", 1, np.inf), ("dropout", 0, 0.95), ("n_steps", 1, np.inf)):
             self.check_between(name, low, high)
         if sum(s.n_spots for s in train) < MIN_SPOTS:
             raise InputError(f"stacked learns from at least {MIN_SPOTS} spots; use section_mean or knn for so few")
@@ -123,7 +124,7 @@ class StackedCompleter(Params):
         from hescribe.complete._gene_network import GeneNetworkRecipe  # noqa: PLC0415 - imports torch
 
         return GeneNetworkRecipe(
-            n_hidden=self.n_hidden, dropout=self.dropout, n_passes=self.n_passes, missing=self.missing,
+            n_hidden=self.n_hidden, dropout=self.dropout, n_steps=self.n_steps, missing=self.missing,
             depth_seen=self.depth_seen, seed=self.seed,
         )  # fmt: skip
 

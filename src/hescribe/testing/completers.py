@@ -27,7 +27,7 @@ from hescribe.testing.cohorts import raw_colour_cohort
 FAST: dict[str, dict[str, object]] = {
     "gene_ridge": {"alpha": 1e4},
     "spackle": {"n_dims": 8, "n_heads": 2, "n_steps": 3, "batch_size": 32},
-    "stacked": {"n_hidden": 8, "n_passes": 1},
+    "stacked": {"n_hidden": 8, "n_steps": 4},
 }  # parameters that make a fit quick without changing what is tested
 
 
