@@ -67,6 +67,12 @@ def test_every_section_of_a_donor_counts_once_one_is_recognised(model, raw_cohor
     assert found["x2"] == "x1, of the same donor P9, was trained on"
 
 
+def test_sections_of_unknown_donors_are_not_taken_for_one_donor_s(model, raw_cohort):
+    pair = renamed(raw_cohort[0], "x1", "unknown"), renamed(raw_cohort[5], "x2", "unknown")
+    found = find_trained_sections(model.info, "renamed", prints(Cohort(pair, DatasetCard(id="renamed")), model))
+    assert list(found) == ["x1"]
+
+
 def test_donors_it_has_not_seen_pass(model, raw_cohort):
     unseen = raw_cohort.where(lambda s: s.donor == "D2")
     check_model(model.info, "colour", prints(unseen, model))
@@ -127,6 +133,17 @@ def test_a_fitted_model_is_scored_on_donors_it_has_not_seen_and_on_no_others(mod
     assert (scores["pearson"].n_defined, scores["pearson"].n_undefined) == (0, 24)
     with pytest.raises(LeakageError, match="was trained on the donors of 4 sections of colour: s0"):
         score_fitted(model, raw_cohort, PROTOCOL)
+
+
+def test_every_metric_of_a_fitted_model_is_that_of_the_benchmark(raw_cohort):
+    predictor = RidgePredictor(encoder="color", alpha=10.0)
+    ridge = fit_model(predictor, raw_cohort.where(lambda s: s.donor != "D2"), PROTOCOL)
+    scores = score_fitted(ridge, raw_cohort.where(lambda s: s.donor == "D2"), PROTOCOL)
+    task = PredictionTask(raw_cohort, PROTOCOL)
+    fold = next(f for f in task.folds(panel=ridge.info.genes) if f.name == "D2")
+    rows = [r for r in run_cell(task, fold, predictor, 0).rows if not r.gene]
+    for score in scores:
+        assert score.value == pytest.approx(np.mean([r.value for r in rows if r.metric == score.metric])), score.metric
 
 
 def test_scoring_a_fitted_model_needs_its_genes_and_its_unit(model, raw_cohort):
