@@ -134,14 +134,15 @@ def score_completer(task: CompletionTask, cell: Cell) -> CellResult:
 def noise_floor(section: Section, lesson: Lesson) -> float:
     """Return the mean squared error that counting noise alone leaves on the entries asked for.
 
-    The variance of log2 of a Poisson count that is not 0, at the rate of the spot and its 18 nearest pooled: a
+    The variance of log2 of a Poisson count that is not 0, at the rate of its 18 nearest spots pooled: a
     plug-in, which takes real differences between neighbouring spots for noise. NaN where nothing is asked for.
     """
     if not lesson.where.any():
         return float("nan")
     view = View.of(section)
     near = view.neighbours(FLOOR_NEIGHBOURS)
-    pooled, depth = near @ view.counts + view.counts, near @ view.depth + view.depth
+    # Without the spot itself: its count is never 0 here, which would lift the rate of rare genes.
+    pooled, depth = near @ view.counts, near @ view.depth
     expected = (pooled / np.maximum(depth, 1)[:, None] * view.depth[:, None])[lesson.where]
     return float(np.interp(np.log(np.maximum(expected, RATES[0])), np.log(RATES), _VARIANCE).mean())
 
