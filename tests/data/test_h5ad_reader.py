@@ -86,6 +86,44 @@ def test_a_section_of_two_donors_is_refused(tmp_path):
         read(tmp_path / "sec.h5ad")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, "left"])
+def test_a_place_on_the_array_that_is_no_whole_number_is_named(tmp_path, value):
+    rows = pd.Series([0, 1, value, 3, 4, 5], dtype=str if value == "left" else float).to_numpy()
+    table(array_row=rows, array_col=0).write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match=f"spot s2 has array_row {value} and array_col 0: places on the array"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_whole_numbers_written_as_text_or_fractions_are_places(tmp_path):
+    table(array_row=["0", "1", "2", "3", "4", "5"], array_col=7.0).write_h5ad(tmp_path / "sec.h5ad")
+    assert read(tmp_path / "sec.h5ad")[0].array_xy.tolist() == [[7, r] for r in range(6)]
+
+
+def test_an_empty_donor_is_none_and_never_one_that_sections_share(tmp_path):
+    for name in ("one", "two"):
+        table(donor=np.nan).write_h5ad(tmp_path / f"{name}.h5ad")
+    assert [s.donor for s in read(tmp_path)] == [None, None]
+
+
+def test_a_donor_of_some_spots_alone_is_refused(tmp_path):
+    table(donor=["a"] * 4 + [None] * 2).write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match="section sec has spots of donor a and 2 spots without a donor"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_spots_of_no_section_are_refused(tmp_path):
+    table(library_id=["a"] * 5 + [None]).write_h5ad(tmp_path / "sec.h5ad")
+    with pytest.raises(SchemaError, match="1 spots have no library_id"):
+        read(tmp_path / "sec.h5ad")
+
+
+def test_places_in_a_data_frame_are_places(tmp_path):
+    given = table()
+    given.obsm["spatial"] = pd.DataFrame(given.obsm["spatial"], index=given.obs_names, columns=["x", "y"])
+    given.write_h5ad(tmp_path / "sec.h5ad")
+    assert read(tmp_path / "sec.h5ad")[0].xy_px.tolist() == table().obsm["spatial"].tolist()
+
+
 def test_a_damaged_or_missing_file_is_refused(tmp_path):
     path = tmp_path / "sec.h5ad"
     table().write_h5ad(path)

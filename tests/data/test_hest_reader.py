@@ -176,6 +176,43 @@ def test_patches_of_another_sample_are_refused(write_hest):
         read(root)
 
 
+def test_patches_in_another_order_are_joined_by_barcode(write_hest):
+    root, table = write_hest(), sample_table()
+    write_patches(root / "patches/TENX99.h5", table, rows=np.random.default_rng(0).permutation(16)[:15])
+    assert "15 of 16 spots have a patch" in read(root)[0].notes[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "told"),
+    [
+        ("coords", np.zeros((5, 2)), r"16 barcodes and coords of shape \(5, 2\)"),
+        ("coords", np.zeros((16, 3)), r"16 barcodes and coords of shape \(16, 3\)"),
+        ("patch_size_src", "large", "no patches of HEST"),
+    ],
+)
+def test_patches_that_do_not_fit_themselves_are_refused(write_hest, part, value, told):
+    root = write_hest()
+    write_patches(root / "patches/TENX99.h5", sample_table(), rows=np.arange(16))
+    with h5py.File(root / "patches/TENX99.h5", "r+") as file:
+        if part == "coords":
+            del file["coords"]
+            file["coords"] = value
+        else:
+            file["img"].attrs[part] = value
+    with pytest.raises(FormatError, match=told):
+        read(root)
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")  # what this test is about
+def test_patches_cannot_be_joined_to_spots_of_one_name(write_hest):
+    table = sample_table()
+    table.obs_names = [table.obs_names[0]] * 2 + list(table.obs_names[2:])
+    root = write_hest(table=table)
+    write_patches(root / "patches/TENX99.h5", sample_table(), rows=np.arange(16))
+    with pytest.raises(SchemaError, match="spot 000x000 is in the table twice"):
+        read(root)
+
+
 def test_old_patches_without_a_size_are_not_compared(write_hest):
     root = write_hest()
     write_patches(root / "patches/TENX99.h5", sample_table(), rows=[1, 2])

@@ -152,7 +152,8 @@ def test_an_image_in_another_system_is_refused(write_store):
         read(write_store(system="other"), image="he")
 
 
-def test_a_chunk_that_is_lost_is_not_read_as_zeros(write_store, tmp_path):
+@pytest.mark.parametrize("part", ["data", "indices", "indptr"])
+def test_a_chunk_that_is_lost_is_not_read_as_zeros(write_store, tmp_path, part):
     path = write_store()
     in_rows = AnnData(sparse.csr_matrix(cell_table().X), obs=cell_table().obs, var=cell_table().var)
     with load_spatialdata() as spatialdata:
@@ -161,8 +162,8 @@ def test_a_chunk_that_is_lost_is_not_read_as_zeros(write_store, tmp_path):
         store.tables["sparse"] = spatialdata.models.TableModel.parse(in_rows, **told)
         store.write(tmp_path / "sparse.zarr")
     assert read(tmp_path / "sparse.zarr", table="sparse").counts.sum() == cell_table().X.sum()
-    next(p for p in (tmp_path / "sparse.zarr/tables/sparse/X/data").rglob("*") if p.name == "0").unlink()
-    with pytest.raises(FormatError, match="is damaged: X/data is not there as a whole"):
+    next(p for p in (tmp_path / f"sparse.zarr/tables/sparse/X/{part}").rglob("*") if p.name == "0").unlink()
+    with pytest.raises(FormatError, match=f"is damaged: X/{part} is not there as a whole"):
         read(tmp_path / "sparse.zarr", table="sparse")
 
 
@@ -173,6 +174,14 @@ def test_a_store_with_a_missing_or_cut_part_is_refused(write_store, part):
         (path / part).write_bytes((path / part).read_bytes()[:300])
     else:
         shutil.rmtree(path / part)
+    with pytest.raises(FormatError, match="is damaged"):
+        read(path)
+
+
+def test_a_table_without_the_name_of_its_region_column_is_refused(write_store):
+    path = write_store()
+    attributes = path / "tables/table/uns/spatialdata_attrs/region_key"
+    shutil.rmtree(attributes)
     with pytest.raises(FormatError, match="is damaged"):
         read(path)
 

@@ -329,6 +329,42 @@ def test_a_missing_column_is_named(write_xenium):
         read(write_xenium(transcripts().drop(columns="qv")))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("x_location", "12,5", "column 'x_location' must hold numbers.*12,5"),
+        ("qv", "high", "column 'qv' must hold numbers"),
+        ("is_gene", "maybe", "column 'is_gene' must hold true or false"),
+    ],
+)
+def test_a_column_of_another_type_is_named(write_xenium, column, value, told):
+    with pytest.raises(SchemaError, match=told):
+        read(write_xenium(transcripts().assign(**{column: value})))
+
+
+def test_numbers_written_as_text_are_read(write_xenium):
+    as_text = read(write_xenium(transcripts().astype({"x_location": str, "qv": str}), name="text"))[0]
+    assert as_text.counts.toarray().tolist() == read(write_xenium(name="numbers"))[0].counts.toarray().tolist()
+
+
+def test_lists_for_names_are_refused(write_xenium):
+    with pytest.raises(FormatError, match="no table of transcripts"):
+        read(write_xenium(transcripts(5).assign(feature_name=[["A"]] * 5)))
+
+
+def test_more_names_than_the_sums_can_tell_apart_are_refused(write_xenium, monkeypatch):
+    monkeypatch.setattr("hescribe.data.readers.transcripts.GENE_BITS", 2)
+    with pytest.raises(SchemaError, match="has over 4 names: they are no genes"):
+        read(write_xenium())
+
+
+def test_cells_at_places_that_are_words_are_refused(write_xenium):
+    folder = write_xenium()
+    pd.DataFrame({"x_centroid": ["left"], "y_centroid": ["top"]}).to_parquet(folder / "cells.parquet")
+    with pytest.raises(FormatError, match=r"cells\.parquet is damaged or has no columns .* of numbers"):
+        read(folder)
+
+
 @pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])
 def test_a_place_that_is_none_is_named(write_xenium, value):
     table = transcripts()

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import io
+import lzma
 import stat
 import tarfile
 import tempfile
@@ -206,6 +208,33 @@ def test_a_flipped_byte_is_found(tmp_path):
     raw[200] ^= 0xFF
     archive.write_bytes(raw)
     refused(archive, tmp_path / "out", "is damaged")
+
+
+@pytest.mark.parametrize("kind", TAR_KINDS)
+def test_a_tar_cut_between_two_members_is_damaged(tmp_path, kind):
+    whole = write_archive(tmp_path / "whole.tar", [("a", b"x" * 5000), ("b", b"x" * 5000)]).read_bytes()
+    cut = whole[: 512 + 5120]  # head and body of the first
+    pack = {".tar": bytes, ".tgz": gzip.compress, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    archive = tmp_path / f"a{kind}"
+    archive.write_bytes(pack[archive.suffix](cut))
+    refused(archive, tmp_path / "out", "is damaged: it ends before its end mark")
+
+
+@pytest.mark.parametrize("size", [5000, 9 * 1024, 100_000])
+def test_a_flipped_byte_of_a_stored_tar_is_found_by_the_checksum_behind_it(tmp_path, size):
+    tar = write_archive(tmp_path / "whole.tar", [("a", b"B" * size)]).read_bytes()
+    raw = bytearray(gzip.compress(tar, compresslevel=0))
+    raw[raw.index(b"BBBB") + 9] ^= 0xFF
+    (tmp_path / "a.tar.gz").write_bytes(raw)
+    refused(tmp_path / "a.tar.gz", tmp_path / "out", "is damaged: CRC")
+
+
+def test_folders_that_a_path_implies_are_counted_and_a_path_has_a_length(tmp_path):
+    archive = write_archive(tmp_path / "a.zip", [("a/b/c/d", b"x"), ("a/b/e", b"x")])
+    refused(archive, tmp_path / "out", "holds over 4 members", limits=Limits(n_members=4))
+    assert len(extract(archive, tmp_path / "out", limits=Limits(n_members=5))) == 2
+    deep = write_archive(tmp_path / "deep.zip", [("a/" * 2000 + "b", b"x")])
+    refused(deep, tmp_path / "deep", "over 1024 bytes long")
 
 
 def test_an_encrypted_member_is_refused(tmp_path):

@@ -69,6 +69,15 @@ def test_a_server_that_gives_less_than_it_was_asked_for_is_asked_again(host, tar
     assert host.asked("/f") == [None, "bytes=4000-", "bytes=7000-", "bytes=10000-"]
 
 
+def test_a_server_that_starts_anew_and_is_cut_each_time_is_given_up(host, get, reply):
+    content = bytes(4 << 20)
+    cuts = [reply(content, cut_at=n << 20, ranges=False) for n in (1, 3)] * 6
+    url = host.serve("/f", content, faults=cuts)
+    with pytest.raises(DataAccessError, match="failed 3 times"):
+        get(url)
+    assert len(host.asked("/f")) == 4  # the 1 MiB of the first and the 2 MiB more of the second are progress
+
+
 def test_a_server_that_ignores_ranges_starts_the_file_anew(host, get, target, reply):
     url = host.serve("/f", CONTENT, ranges=False, faults=[reply(CONTENT, cut_at=4000)])
     get(url)

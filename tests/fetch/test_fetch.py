@@ -163,6 +163,11 @@ def test_a_name_that_leaves_the_folder_or_is_taken_is_refused_before_the_first_b
     assert not out.exists()
 
 
+def test_a_path_that_is_not_wanted_cannot_keep_the_others_from_coming(run, out):
+    files = FILES | {"a:b.txt": b"x"}
+    assert run(make_entry(make_source(files)), only="*.png").new == ("image.png",)
+
+
 def test_a_link_out_of_the_folder_is_not_followed(run, out, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     out.mkdir()

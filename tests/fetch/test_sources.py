@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hescribe.data import sources
 from hescribe.data.dataset_card import Source, SourceFile
 from hescribe.data.sources import Hosts, list_files
 from hescribe.errors import DataAccessError, FormatError
@@ -92,11 +93,40 @@ def test_mendeley_folders_that_are_each_others_parent_do_not_hang(host, listed):
         listed("mendeley", "abc", "1")
 
 
+def figshare_row(name):
+    return {"name": name, "size": 5, "download_url": f"https://x/{name}", "computed_md5": "", "supplied_md5": MD5}
+
+
 def test_figshare_gives_the_files_of_a_version_with_md5(host, listed):
-    row = {"name": "a.h5", "size": 5, "download_url": "https://x/1", "computed_md5": "", "supplied_md5": MD5}
-    serve(host, "/v2/articles/22778920/versions/2", {"files": [row]})
+    serve(host, "/v2/articles/22778920/versions/2/files?limit=1000&offset=0", [figshare_row("a.h5")])
     (file,) = listed("figshare", "22778920", "2")
-    assert (file.path, file.md5, file.url) == ("a.h5", MD5, "https://x/1")
+    assert (file.path, file.md5, file.url) == ("a.h5", MD5, "https://x/a.h5")
+
+
+def test_figshare_is_asked_for_every_page_and_not_for_the_ten_files_of_its_article(host, listed):
+    names = [f"{i:04d}.h5" for i in range(1001)]
+    rows = [figshare_row(n) for n in names]
+    serve(host, "/v2/articles/7", {"files": rows[:10]})
+    serve(host, "/v2/articles/7/files?limit=1000&offset=0", rows[:1000])
+    serve(host, "/v2/articles/7/files?limit=1000&offset=1000", rows[1000:])
+    assert [f.path for f in listed("figshare", "7")] == names
+
+
+def test_a_list_that_never_ends_is_given_up(host, listed, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_PAGES", 5)
+    first = "/api/datasets/o/r/tree/main?recursive=true"
+    serve(host, first, [], headers={"Link": f'<{host.url}{first}>; rel="next"'})
+    with pytest.raises(FormatError, match="does not end its list"):
+        listed("huggingface", "o/r")
+    assert len(host.requests) == 5
+
+
+@pytest.mark.parametrize("fact", [{"key": 3}, {"size": "5"}, {"size": -1}, {"links": {"self": 1}}])
+def test_facts_about_a_file_of_the_wrong_type_are_refused(host, listed, fact):
+    row = {"key": "a.zip", "size": 5, "checksum": f"md5:{MD5}", "links": {"self": "https://x"}}
+    serve(host, "/api/records/7", {"files": [row | fact]})
+    with pytest.raises(FormatError, match="something else than a list of files"):
+        listed("zenodo", "7")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +185,9 @@ def test_the_pattern_of_a_card_chooses_among_the_files_of_a_record(host, listed)
         listed("zenodo", "7", only=("*lung*",))
 
 
-@pytest.mark.parametrize("answer", ["[]", "{}", '{"files": 3}', '{"files": [{"key": "a"}]}', "null", "<html>", "\xff"])
+@pytest.mark.parametrize(
+    "answer", ["[]", "{}", '{"files": 3}', '{"files": [{"key": "a"}]}', "null", "<html>", "\xff", "[" * 100_000]
+)
 def test_an_answer_that_is_no_list_of_files_is_refused(host, listed, answer):
     host.serve("/api/records/7", answer.encode("latin-1"))
     with pytest.raises(FormatError, match="something else than"):

@@ -43,7 +43,7 @@ class Limits:
     Parameters
     ----------
     n_members
-        Number of files and folders.
+        Number of files and folders, those that a path alone implies included.
     n_bytes
         Bytes of all files.
     ratio
@@ -139,7 +139,7 @@ class _Writer:
     def __post_init__(self) -> None:
         self._allowed = self.limits.allow(self.archive.stat().st_size)
         self._taken: dict[str, tuple[str, PurePosixPath]] = {}
-        self._n_bytes = self._n_members = 0
+        self._n_bytes = 0
 
     def add_folder(self, name: str) -> None:
         """Make a folder."""
@@ -186,9 +186,6 @@ class _Writer:
 
     def _claim(self, name: str, kind: str) -> PurePosixPath:
         """Return the path of a new member: each file once, and no two names that some file system takes for one."""
-        self._n_members += 1
-        if self._n_members > self.limits.n_members:
-            raise FormatError(f"{self.archive} holds over {self.limits.n_members} members; nothing is written")
         path = check_relative(name, str(self.archive))
         for parent in path.parents[:-1]:
             if self._taken.setdefault(same_name(parent), ("folder", parent)) != ("folder", parent):
@@ -196,6 +193,8 @@ class _Writer:
         known = self._taken.setdefault(same_name(path), (kind, path))
         if known != (kind, path) or (kind == "file" and self._is_there(path)):
             raise self.refuse(name, "a name twice, or two that differ in case alone")
+        if len(self._taken) > self.limits.n_members:
+            raise FormatError(f"{self.archive} holds over {self.limits.n_members} members; nothing is written")
         return path
 
     def _is_there(self, path: PurePosixPath) -> bool:
@@ -242,6 +241,7 @@ def _read_tar(archive: Path, writer: _Writer) -> None:
                 if content is None:
                     raise writer.refuse(member.name, "a link, a device or a sparse file")
                 writer.add_file(member.name.removeprefix("./"), content, size=member.size)
+        metered.finish()
 
 
 def _read_gz(archive: Path, writer: _Writer) -> None:
@@ -253,11 +253,19 @@ class _Metered(io.RawIOBase):
     """A stream that stops at the limit: a header of a tar may be a bomb too, and is read as a whole."""
 
     def __init__(self, stream: IO[bytes], writer: _Writer) -> None:
-        self._stream, self._writer, self._done = stream, writer, 0
+        self._stream, self._writer, self._done, self._last = stream, writer, 0, b""
 
     def read(self, size: int = -1) -> bytes:
         """Read on, and refuse what passes the limit."""
         chunk = self._stream.read(size)
         self._done += len(chunk)
         self._writer.check_stream(self._done)
+        self._last = (self._last + chunk[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
         return chunk
+
+    def finish(self) -> None:
+        """Read what tarfile leaves: the checksum of the compressed stream is behind it, and the mark of the end."""
+        while self.read(CHUNK):
+            pass
+        if self._last != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("it ends before its end mark")

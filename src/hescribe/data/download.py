@@ -97,7 +97,7 @@ def download(
     part = target.with_name(f"{target.name}.part")
     with _on_disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
+    failures, longest = 0, _size(part)
     while True:
         before = _size(part)
         try:
@@ -105,7 +105,9 @@ def download(
             sha256 = _verify(file, part, is_resumed=before > 0)
             break
         except InterruptedTransfer as error:
-            failures = 1 if _size(part) - before >= ENOUGH else failures + 1
+            # Against the longest: a server that starts anew each time would never be given up.
+            failures = 1 if _size(part) - longest >= ENOUGH else failures + 1
+            longest = max(longest, _size(part))
             wait_or_give_up(error, failures, file.url, patience)
         except FormatError:
             _drop(part)

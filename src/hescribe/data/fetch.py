@@ -94,7 +94,7 @@ def plan_fetch(
     Raises
     ------
     FormatError
-        If a host names a path that leaves the folder, or two that are one.
+        If a wanted path leaves the folder, or two are one.
     InputError
         If no path fits the pattern.
     """
@@ -103,13 +103,13 @@ def plan_fetch(
         files = list_files(source, token=token, hosts=hosts, patience=patience)
         folder = f"{source.record.replace('/', '_')}/" if len(entry.source) > 1 else ""
         found += [replace(f, path=f"{folder}{f.path}") for f in files]
+    wanted = tuple(f for f in found if fnmatchcase(f.path, only))
     taken: set[str] = set()
-    for file in found:
+    for file in wanted:
         name = same_name(check_relative(file.path, f"the list of files of {entry.id}"))
         if name in taken or name.endswith(RESERVED):
             raise FormatError(f"the list of files of {entry.id} holds {file.path!r}, whose name is taken")
         taken.add(name)
-    wanted = tuple(f for f in found if fnmatchcase(f.path, only))
     if not wanted:
         some = ", ".join(f.path for f in found[:3])
         raise InputError(f"{entry.id} has {len(found)} files, none of which fits {only!r}; the first are {some}")

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from hescribe.errors import FormatError
 
 MAX_BYTES = 255  # of one name, on the file systems in use
+MAX_PATH = 1024  # bytes of a whole path: some systems hold no more
 FORBIDDEN = frozenset('\\:*?"<>|')  # a path separator, a drive or a pattern somewhere
 DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))})
 
@@ -50,6 +51,8 @@ def same_name(path: PurePosixPath) -> str:
 def _find_fault(name: str) -> str:
     if not name or name.startswith("/"):
         return "is empty or absolute"
+    if len(name.encode(errors="replace")) > MAX_PATH:
+        return f"is over {MAX_PATH} bytes long"
     faults = (_find_fault_of_part(part) for part in name.split("/"))
     return next((f for f in faults if f), "")
 

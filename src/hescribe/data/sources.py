@@ -5,6 +5,7 @@ repository, Zenodo's records, Mendeley Data's public files, figshare's articles,
 fixed names of a 10x Genomics sample, and the tree of a GitHub commit.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from hescribe.data.download import RemoteFile
 from hescribe.data.web import PATIENT, Patience, read_page
 from hescribe.errors import DataAccessError, FormatError
 
+MAX_PAGES = 1000  # of a list: one that is longer never ends
+FIGSHARE_ROWS = 1000  # of a page, the most that it gives
 TENX_FILES = ("filtered_feature_bc_matrix.h5", "spatial.tar.gz", "image.tif")
 
 
@@ -65,8 +68,11 @@ def list_files(
         If its answer is no list of files.
     """
     token = token if source.kind == "huggingface" else None
+    n_pages = itertools.count(1)
 
     def ask(url: str) -> Any:
+        if next(n_pages) > MAX_PAGES:
+            raise FormatError(f"{source.kind} does not end its list of files of {source.record}; see {source.page}")
         content, response = read_page(url, token=token, page=source.page, patience=patience)
         return content if source.kind == "geo" else (_parse(content, url), response.links)
 
@@ -74,7 +80,7 @@ def list_files(
         found = [_state_file(source, f, hosts) for f in source.file]
     else:
         try:
-            found = list(LISTERS[source.kind](source, hosts, ask))
+            found = [_check_types(f) for f in LISTERS[source.kind](source, hosts, ask)]
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(
                 f"{source.kind} answers for {source.record} with something else than a list of files; see {source.page}"
@@ -94,10 +100,18 @@ def _state_file(source: Source, file: SourceFile, hosts: Hosts) -> RemoteFile:
     return RemoteFile(url=url, path=file.path, size=file.size, sha256=file.sha256, md5=file.md5, page=source.page)
 
 
+def _check_types(file: RemoteFile) -> RemoteFile:
+    """Return a file whose facts are of the types they must be; a host's answer may hold anything."""
+    texts = [file.url, file.path, file.sha256 or "", file.md5 or ""]
+    if not (all(isinstance(t, str) for t in texts) and isinstance(file.size, int | None) and (file.size or 0) >= 0):
+        raise TypeError(file)
+    return file
+
+
 def _parse(content: bytes, url: str) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{url} answers with something else than JSON") from error
 
 
@@ -162,11 +176,16 @@ def _mendeley_path(folder: dict[str, Any], folders: dict[str, dict[str, Any]]) -
 
 
 def _list_figshare(source: Source, hosts: Hosts, ask: Ask) -> Iterator[RemoteFile]:
+    """List by pages: the article itself names no more than ten of its files."""
     version = f"/versions/{source.version}" if source.version else ""
-    article, _ = ask(f"{hosts.figshare}/v2/articles/{source.record}{version}")
-    for row in article["files"]:
-        md5 = row.get("computed_md5") or row.get("supplied_md5") or None
-        yield RemoteFile(url=row["download_url"], path=row["name"], size=row["size"], md5=md5, page=source.page)
+    url = f"{hosts.figshare}/v2/articles/{source.record}{version}/files"
+    for offset in itertools.count(0, FIGSHARE_ROWS):
+        rows, _ = ask(f"{url}?limit={FIGSHARE_ROWS}&offset={offset}")
+        for row in rows:
+            md5 = row.get("computed_md5") or row.get("supplied_md5") or None
+            yield RemoteFile(url=row["download_url"], path=row["name"], size=row["size"], md5=md5, page=source.page)
+        if len(rows) < FIGSHARE_ROWS:
+            return
 
 
 def _list_geo(source: Source, hosts: Hosts, ask: Ask) -> Iterator[RemoteFile]:

@@ -53,15 +53,31 @@ def find_tables(source: Path) -> list[Path]:
     return files
 
 
-def find_array_xy(obs: pd.DataFrame) -> np.ndarray | None:
-    """Return column and row on the capture array, shape ``(n_spots, 2)``; None if the table has no array."""
+def find_array_xy(obs: pd.DataFrame, path: Path) -> np.ndarray | None:
+    """Return column and row on the capture array, shape ``(n_spots, 2)``; None if the table has no array.
+
+    Raises
+    ------
+    SchemaError
+        If a place is no whole number.
+    """
     if not {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(obs):
         return None
-    return obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].to_numpy(dtype=np.int64)
+    stated = obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].astype(object)
+    places = stated.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~(np.isfinite(places) & (places == np.floor(places))).all(axis=1)
+    if wrong.any():
+        column, row = stated.to_numpy()[wrong][0]
+        problem = (
+            f"spot {obs.index[wrong][0]} has {keys.ARRAY_ROW} {row} and {keys.ARRAY_COL} {column}: places on the "
+            "array are whole numbers; correct both columns, or leave them out"
+        )
+        raise SchemaError(str(path), [problem])
+    return places.astype(np.int64)
 
 
 def find_donor(obs: pd.DataFrame, section: str, path: Path) -> str | None:
-    """Return the donor of a section's spots, None if no column names it.
+    """Return the donor of a section's spots, None if no column names it or the cells of that column are empty.
 
     Raises
     ------
@@ -69,9 +85,13 @@ def find_donor(obs: pd.DataFrame, section: str, path: Path) -> str | None:
         If the spots are of several donors.
     """
     column = next((c for c in DONOR_COLUMNS if c in obs), None)
-    donors = sorted(obs[column].astype(str).unique()) if column else []
+    stated = obs[column] if column else pd.Series(dtype=object)
+    donors = sorted(stated.dropna().astype(str).unique())
     if len(donors) > 1:
         problem = f"section {section} has spots of {len(donors)} donors ({donors[0]}, {donors[1]}, ...)"
+        raise SchemaError(str(path), [problem])
+    if donors and stated.isna().any():
+        problem = f"section {section} has spots of donor {donors[0]} and {stated.isna().sum()} spots without a donor"
         raise SchemaError(str(path), [problem])
     return donors[0] if donors else None
 
@@ -90,14 +110,17 @@ def find_depth(obs: pd.DataFrame, counts: sparse.csr_matrix) -> np.ndarray | Non
 def _read_file(path: Path) -> list[RawSection]:
     parts = read_parts(path)
     column = next((c for c in SECTION_COLUMNS if c in parts.obs), None)
-    names = parts.obs[column].astype(str).to_numpy() if column else np.full(len(parts.obs), path.stem)
-    return [_to_raw(name, path, parts, np.flatnonzero(names == name)) for name in sorted(set(names))]
+    if column and (blank := parts.obs[column].isna()).any():
+        problem = f"{blank.sum()} spots have no {column}: nothing says which section they are of"
+        raise SchemaError(str(path), [problem])
+    names = parts.obs[column].astype(str).to_numpy(dtype=object) if column else np.full(len(parts.obs), path.stem)
+    return [_to_raw(name, path, parts, np.flatnonzero(names == name)) for name in sorted(set(names.tolist()))]
 
 
 def _to_raw(name: str, path: Path, parts: TableParts, rows: np.ndarray) -> RawSection:
     """Return one section of a file: the spots in ``rows``."""
     obs = parts.obs.iloc[rows]
-    array_xy = find_array_xy(obs)
+    array_xy = find_array_xy(obs, path)
     ids = next((c for c in ID_COLUMNS if c in parts.var), None)
     notes = []
     images = [p for s in IMAGE_SUFFIXES if (p := path.with_suffix(s)).is_file()]

@@ -86,7 +86,7 @@ def _from_file(file: h5py.File, path: Path) -> TableParts:
     factors, metadata = (
         {name: read_elem(lib[part]) for name, lib in libraries.items() if part in lib} for part in LIBRARY_PARTS
     )
-    xy_px = read_elem(obsm[keys.SPATIAL]) if keys.SPATIAL in obsm else None
+    xy_px = np.asarray(read_elem(obsm[keys.SPATIAL])) if keys.SPATIAL in obsm else None
     return TableParts(read_elem(file["obs"]), var, counts, xy_px, _to_numbers(factors), metadata, tuple(obsm))
 
 

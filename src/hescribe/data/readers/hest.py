@@ -84,7 +84,7 @@ class HestReader(Params):
             spots=tuple(parts.obs.index.astype(str)),
             xy_px=np.asarray(parts.xy_px, dtype=np.float64),
             # The array places of pooled Visium HD bins were numbered after the empty ones had gone.
-            array_xy=None if technology == "visium_hd" else find_array_xy(parts.obs),
+            array_xy=None if technology == "visium_hd" else find_array_xy(parts.obs, file),
             technology=technology,
             donor=_name_donor(facts, several_studies=several_studies),
             organ=_text(facts, "organ"),
@@ -131,12 +131,18 @@ def _check_patches(path: Path, parts: TableParts, *, has_slide: bool) -> list[st
         with h5py.File(path) as file:
             barcodes = [b.decode() if isinstance(b, bytes) else str(b) for b in file["barcode"][:].ravel()]
             corner_px, side_px = file["coords"][:].astype(np.float64), file["img"].attrs.get("patch_size_src")
-    except (OSError, KeyError, ValueError) as error:
+            side_px = None if side_px is None else float(side_px)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is damaged or no patches of HEST: {error}") from error
     if side_px is None:
         return ["its patches do not say how large they are on the slide, and were not compared with the spots"]
-    side_px = float(side_px)
-    row = parts.obs.index.astype(str).get_indexer(barcodes)
+    if corner_px.shape != (len(barcodes), 2):
+        raise FormatError(f"{path} is damaged: it has {len(barcodes)} barcodes and coords of shape {corner_px.shape}")
+    spots = parts.obs.index.astype(str)
+    if spots.has_duplicates:
+        problem = f"spot {spots[spots.duplicated()][0]} is in the table twice: patches are joined by the name"
+        raise SchemaError(str(path), [problem])
+    row = spots.get_indexer(barcodes)
     if len(row) and (row >= 0).mean() < MIN_OVERLAP:
         raise SchemaError(str(path), [f"only {(row >= 0).sum()} of its {len(row)} patches have a barcode of the table"])
     middle_px = corner_px[row >= 0] + side_px / 2  # coords are upper left corners

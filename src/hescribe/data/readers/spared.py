@@ -60,7 +60,7 @@ def _to_raw(slide: str, path: Path, parts: TableParts, rows: np.ndarray) -> RawS
         gene_ids=genes if all(g.startswith("ENS") for g in genes) else None,
         spots=tuple(obs.index.astype(str)),
         xy_px=None if parts.xy_px is None else np.asarray(parts.xy_px[rows], dtype=np.float64),
-        array_xy=find_array_xy(obs),
+        array_xy=find_array_xy(obs, path),
         technology="visium",
         donor=donor,
         notes=tuple(notes),

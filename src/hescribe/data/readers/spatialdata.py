@@ -53,19 +53,19 @@ class SpatialDataReader(Params):
         """Return the sections of a store, in the order of their names."""
         with load_spatialdata() as spatialdata:
             try:
-                store = spatialdata.read_zarr(source)
-            except Exception as error:  # zarr, anndata, pyarrow and dask raise what they like for a damaged store
-                raise FormatError(f"{source} is damaged or no SpatialData store: {_first_line(error)}") from error
-            name = self._choose_table(store, source)
-            _check_whole(source / "tables" / name)
-            table = store.tables[name]
-            regions = _find_regions(table, source)
-            try:
-                return [self._read_region(r, table, store, source) for r in track(regions, "reading sections")]
+                return self._read_store(spatialdata.read_zarr(source), source)
             except (HescribeError, MemoryError):
                 raise
-            except Exception as error:  # parts are read when they are asked for, and fail then
-                raise FormatError(f"{source} is damaged: {_first_line(error)}") from error
+            except Exception as error:  # zarr, anndata, pyarrow and dask raise what they like for a damaged store
+                raise FormatError(f"{source} is damaged or no SpatialData store: {_first_line(error)}") from error
+
+    def _read_store(self, store: "SpatialData", source: Path) -> list[RawSection]:
+        name = self._choose_table(store, source)
+        _check_whole(source / "tables" / name)
+        table = store.tables[name]
+        return [
+            self._read_region(r, table, store, source) for r in track(_find_regions(table, source), "reading sections")
+        ]
 
     def _choose_table(self, store: "SpatialData", source: Path) -> str:
         names = sorted(store.tables)
@@ -102,7 +102,7 @@ class SpatialDataReader(Params):
             gene_ids=tuple(var[ids].astype(str)) if ids else None,
             spots=tuple(spots.astype(str)),
             xy_px=np.column_stack([centres.x, centres.y]) @ affine[:2, :2].T + affine[:2, 2],
-            array_xy=find_array_xy(part.obs),
+            array_xy=find_array_xy(part.obs, source),
             donor=find_donor(part.obs, region, source),
             mpp=mpp,
             image=_open_image(store.images[image_name], image_name, source) if image_name else None,
@@ -138,8 +138,9 @@ def _find_regions(table: "AnnData", source: Path) -> list[str]:
 def _check_whole(table: Path) -> None:
     """Refuse a table that lacks files: zarr reads lost values as zeros, and anndata lost names as numbers."""
     missing = [part for part in ("obs", "var") if not (table / part).is_dir()]
-    for part in (p for group in (table / "X", *table.glob("layers/*")) for p in (group / "data", group / "indices")):
-        values = zarr.open(part, mode="r") if part.is_dir() else None  # a dense matrix has neither
+    matrices = (table / "X", *table.glob("layers/*"))
+    for part in (m / name for m in matrices for name in ("data", "indices", "indptr")):
+        values = zarr.open(part, mode="r") if part.is_dir() else None  # a dense matrix has none of them
         if isinstance(values, zarr.Array) and values.nchunks_initialized < values.nchunks:
             missing.append(str(part.relative_to(table)))
     if missing:

@@ -97,13 +97,15 @@ def sum_transcripts(path: Path, side_um: float, min_qv: float) -> Squares:
     n_seen = n_uncertain = n_controls = 0
     far_um = np.zeros(2)
     for chunk in track(_read_chunks(path), "summing transcripts"):
-        xy_um = np.column_stack([np.asarray(chunk[c].cast(pa.float64()).fill_null(np.nan)) for c in (X_UM, Y_UM)])
+        xy_um = np.column_stack([np.asarray(chunk[c].fill_null(np.nan)) for c in (X_UM, Y_UM)])
         _check_places(xy_um, n_seen, path)
         far_um = np.maximum(far_um, xy_um.max(axis=0, initial=0.0))
         _check_extent(far_um, path)
         n_seen += len(xy_um)
         codes, is_gene = sums.encode(chunk)
-        certain = np.asarray(chunk[QUALITY].cast(pa.float64()).fill_null(-1.0)) >= min_qv
+        if sums.n_features > 1 << GENE_BITS:
+            raise SchemaError(str(path), [f"column {FEATURE!r} has over {1 << GENE_BITS} names: they are no genes"])
+        certain = np.asarray(chunk[QUALITY].fill_null(-1.0)) >= min_qv
         n_uncertain += int((~certain).sum())
         n_controls += int((certain & ~is_gene).sum())
         keep = certain & is_gene
@@ -121,19 +123,23 @@ class _Sums:
         self._keys, self._counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
+    @property
+    def n_features(self) -> int:
+        """Number of names that were seen."""
+        return len(self._codes)
+
     def encode(self, chunk: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return the code of each transcript's feature and whether it is a gene, both ``(n,)``."""
         names = chunk[FEATURE]
         if not pa.types.is_dictionary(names.type):
             names = names.dictionary_encode()
-        here = [n.decode() if isinstance(n, bytes) else str(n) for n in names.dictionary.to_pylist()]
+        here = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.dictionary.to_pylist()]
         code_of = np.array([self._codes.setdefault(n, len(self._codes)) for n in here] or [0], dtype=np.int64)
         index = np.asarray(names.indices.cast(pa.int64()).fill_null(-1))  # without a name: no gene
         if IS_GENE in chunk.schema.names:
-            is_gene = np.asarray(chunk[IS_GENE].cast(pa.bool_()).fill_null(False), dtype=bool)  # noqa: FBT003 - arrow's own
+            is_gene = np.asarray(chunk[IS_GENE].fill_null(False), dtype=bool)  # noqa: FBT003 - arrow's own
         elif CATEGORY in chunk.schema.names:
-            category = chunk[CATEGORY].cast(pa.string())
-            is_gene = np.asarray(pc.is_in(category, pa.array(GENE_CATEGORIES)), dtype=bool)
+            is_gene = np.asarray(pc.is_in(chunk[CATEGORY], pa.array(GENE_CATEGORIES)), dtype=bool)
         else:
             is_gene = ~np.array([is_control(n) for n in here] or [True])[index]
         return code_of[index], is_gene & (index >= 0)
@@ -176,16 +182,30 @@ def _read_chunks(path: Path) -> Iterator[pa.RecordBatch]:
             with parquet.ParquetFile(path, read_dictionary=[FEATURE], memory_map=True) as file:
                 _check_columns(file.schema_arrow.names, path)
                 columns = [c for c in wanted if c in file.schema_arrow.names]
-                yield from file.iter_batches(batch_size=CHUNK, columns=columns)
+                for batch in file.iter_batches(batch_size=CHUNK, columns=columns):
+                    yield _to_types(batch, path)
         else:
             types = dict.fromkeys((X_UM, Y_UM, QUALITY), pa.float64()) | {FEATURE: pa.string()}
             options = csv.ConvertOptions(column_types=types)
             with csv.open_csv(path, csv.ReadOptions(block_size=2**25), convert_options=options) as lines:
                 _check_columns(lines.schema.names, path)
                 for batch in lines:
-                    yield batch.select([c for c in wanted if c in lines.schema.names])
-    except (OSError, pa.ArrowException) as error:
+                    yield _to_types(batch.select([c for c in wanted if c in lines.schema.names]), path)
+    except (OSError, KeyError, pa.ArrowException) as error:  # KeyError: a column of lists has no plain name
         raise FormatError(f"{path} is damaged or no table of transcripts: {error}") from error
+
+
+def _to_types(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+    """Return the columns in the types that are summed."""
+    types = dict.fromkeys((X_UM, Y_UM, QUALITY), pa.float64()) | {IS_GENE: pa.bool_(), CATEGORY: pa.string()}
+    for place, name in enumerate(batch.schema.names):
+        try:
+            column = batch[name].cast(types.get(name, batch[name].type))
+        except pa.ArrowException as error:
+            what = "true or false" if name == IS_GENE else "words" if name == CATEGORY else "numbers"
+            raise SchemaError(str(path), [f"column {name!r} must hold {what}: {error}"]) from error
+        batch = batch.set_column(place, name, column)
+    return batch
 
 
 def _check_columns(names: list[str], path: Path) -> None:

@@ -153,9 +153,11 @@ def _check_cells(folder: Path, squares: Squares, path: Path) -> None:
             table = parquet.read_table(cells, columns=list(CENTROIDS))
         else:
             table = csv.read_csv(cells, convert_options=csv.ConvertOptions(include_columns=list(CENTROIDS)))
-        centroids = table.to_pandas()[list(CENTROIDS)]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise FormatError(f"{cells} is damaged or has no columns {' and '.join(CENTROIDS)}: {error}") from error
+        centroids = table.to_pandas()[list(CENTROIDS)].astype(np.float64)
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise FormatError(
+            f"{cells} is damaged or has no columns {' and '.join(CENTROIDS)} of numbers: {error}"
+        ) from error
     for axis, reach_um, far in zip("xy", squares.far_um, centroids.max(), strict=True):
         if far > 0 and not 1 / MAX_RATIO < reach_um / far < MAX_RATIO:
             problem = (
