@@ -171,6 +171,20 @@ def test_the_platforms_own_word_on_controls_goes_before_the_name(write_xenium):
     assert section.genes == ("BLANK_0006",)
 
 
+@pytest.mark.parametrize(
+    "control", ["DeprecatedCodeword_0001", "Intergenic_Region_1", "GenomicControl_2", "UnassignedCodeword_3"]
+)
+def test_every_kind_of_control_is_known_by_its_name(write_xenium, control):
+    table = transcripts().replace({"feature_name": {"BLANK_0006": control}})
+    assert set(read(write_xenium(table))[0].genes) == set(NAMES[:3])
+
+
+def test_a_transcript_without_a_name_is_no_gene_whatever_the_platform_says(write_xenium):
+    table = transcripts(40).assign(qv=40.0, is_gene=True, feature_name=["ERBB2"] * 30 + [None] * 10)
+    (section,) = read(write_xenium(table))
+    assert (section.genes, section.counts.sum()) == (("ERBB2",), 30)
+
+
 def test_counts_do_not_wrap_at_16_bits(tmp_path):
     n = 70_000  # 65,535 is the most that 16 bits hold
     table = transcripts(n).assign(x_location=np.float32(1), y_location=np.float32(1), feature_name="ERBB2", qv=40.0)
@@ -377,6 +391,11 @@ def test_coordinates_in_pixels_are_told_from_um_by_the_size_of_a_slide(write_xen
     table = transcripts(reach_um=(10_000 / PIXEL_UM, 8_000 / PIXEL_UM))
     with pytest.raises(SchemaError, match="they are probably in pixels"):
         read(write_xenium(table))
+
+
+def test_the_short_side_of_a_slide_is_a_limit_too(write_xenium):
+    with pytest.raises(SchemaError, match=r"beyond the 24000 x 12000 um of a slide"):
+        read(write_xenium(transcripts(reach_um=(14_000, 14_000))))
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])

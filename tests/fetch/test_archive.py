@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,21 @@ def test_a_size_in_the_header_that_is_too_small_does_not_get_more_in(tmp_path):
     directory = raw.index(b"PK\x01\x02")
     archive.write_bytes(raw[: directory + 24] + (10).to_bytes(4, "little") + raw[directory + 28 :])
     refused(archive, tmp_path / "out", "is damaged")
+
+
+def test_a_size_in_the_header_that_is_too_large_is_damage(tmp_path):
+    archive = write_archive(tmp_path / "a.zip", [("a", b"x" * 5000)])
+    raw = archive.read_bytes()
+    directory = raw.index(b"PK\x01\x02")
+    archive.write_bytes(raw[: directory + 24] + (5001).to_bytes(4, "little") + raw[directory + 28 :])
+    refused(archive, tmp_path / "out", "'a' has 5000 bytes, its header says 5001")
+
+
+def test_a_bomb_among_much_that_is_harmless_is_refused(tmp_path):
+    noise = np.random.default_rng(0).bytes(200_000)
+    archive = write_archive(tmp_path / "a.zip", [("noise", noise), ("zeros", bytes(1 << 20))])
+    limits = Limits(ratio=100, free_bytes=1000)  # the whole is 6 times its size, the zeros are 1,000 times theirs
+    refused(archive, tmp_path / "out", "unpacks to more than .* at 'zeros'", limits=limits)
 
 
 def test_members_that_are_harmless_each_are_counted_together(tmp_path):

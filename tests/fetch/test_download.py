@@ -91,6 +91,15 @@ def test_a_file_that_changed_between_two_parts_is_never_glued(host, get, target,
     assert target.read_bytes() == new
 
 
+def test_a_piece_from_another_place_is_never_glued(host, get, target, reply):
+    rest = {"Content-Range": "bytes 3000-9239/10240"}  # as long as what was asked for, from 4000
+    other = reply(CONTENT[3000:9240], status=206, headers=rest)
+    url = host.serve("/f", CONTENT, faults=[reply(CONTENT, cut_at=4000), other])
+    get(url)
+    assert target.read_bytes() == CONTENT
+    assert host.asked("/f") == [None, "bytes=4000-", None]
+
+
 def test_a_changed_file_is_found_even_if_the_server_ignores_the_condition(host, get, target, reply):
     new = CONTENT[::-1]
     url = host.serve("/f", new, etag='"v2"', ignores_if_range=True, faults=[reply(CONTENT, cut_at=4000)])

@@ -147,6 +147,15 @@ def test_a_file_that_changed_at_its_source_is_kept_aside_and_told(run, out, host
     assert (out / "image.png.changed").read_bytes() == b"another picture"
 
 
+def test_a_new_checksum_on_the_card_is_reason_enough_for_new_content(run, out, host):
+    run(make_entry(make_source(FILES)))
+    (out / "image.png").unlink()
+    new = FILES | {"image.png": b"another picture"}
+    host.serve("/o/r/v/image.png", new["image.png"], etag='"v2"')
+    assert run(make_entry(make_source(new))).new == ("image.png",)
+    assert (out / "image.png").read_bytes() == b"another picture"
+
+
 def test_a_folder_of_another_dataset_is_not_written_into(run):
     run(make_entry(make_source(FILES)))
     with pytest.raises(InputError, match="holds ours; give another folder for theirs"):
