@@ -38,7 +38,7 @@ def test_import_show_and_check_work_together(run, source, tmp_path):
     assert "2 sections of 2 donors, 47 spots, 3 genes in all sections (0 others left out)" in imported.stdout
     assert "A1: 1 spots left out, not in all of its files or beyond its image: 1x1" in imported.stderr
     assert "A1" in run("show", out).stdout
-    assert "0 errors, 1 warnings" in run("check", out).stdout
+    assert "0 errors, 1 warning" in run("check", out).stdout
 
 
 def test_json_is_one_object_and_nothing_else(run, source, tmp_path):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.output import OUTPUT, command, plural
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def check(
         found = check_cohort(cohort, against=against or ()) + leaks
     errors = [f for f in found if f.level == "error"]
     lines = [f"{f.level}: {f.text}" for f in found]
-    lines.append(f"{cohort}: {len(errors)} errors, {len(found) - len(errors)} warnings")
+    lines.append(f"{cohort}: {plural(len(errors), 'error')}, {plural(len(found) - len(errors), 'warning')}")
     lines += [f"page: {report}"] if report else []
     OUTPUT.result(
         {

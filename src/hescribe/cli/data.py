@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hescribe.cli import check, convert, prepare
-from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.output import OUTPUT, command, plural
 from hescribe.cli.params import SetOption, parse_params
 
 app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check it.")
@@ -79,9 +79,9 @@ def import_(  # noqa: PLR0917 - one argument per option of the command
             "scale": {s.id: {"mpp": s.card.mpp, "source": s.card.mpp_source} for s in cohort},
             "notes": list(report.notes),
         },
-        f"{out}: {len(cohort)} sections of {len(cohort.donors)} donors, {sum(s.n_spots for s in cohort)} spots, "
-        f"{len(cohort.genes)} genes in all sections ({report.n_genes_dropped} others left out), "
-        f"{n_without} sections without image",
+        f"{out}: {plural(len(cohort), 'section')} of {plural(len(cohort.donors), 'donor')}, "
+        f"{sum(s.n_spots for s in cohort)} spots, {len(cohort.genes)} genes in all sections "
+        f"({report.n_genes_dropped} others left out), {plural(n_without, 'section')} without image",
     )
 
 

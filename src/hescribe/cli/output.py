@@ -57,6 +57,11 @@ class Output:
 OUTPUT = Output()
 
 
+def plural(n: int, word: str) -> str:
+    """Return a number with its word: ``1 section``, ``2 sections``."""
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
 class Bars:
     """Progress bars with the time left, on stderr."""
 

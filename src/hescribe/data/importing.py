@@ -147,8 +147,7 @@ def _check_source(source: Path) -> None:
         raise DataAccessError(f"{source} does not exist")
     if source.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(
-            f"{source} is an image without expression, and a cohort needs counts; hescribe predict and embed take "
-            "the image itself"
+            f"{source} is an image without expression, and a cohort needs counts; hescribe predict takes it as it is"
         )
 
 
