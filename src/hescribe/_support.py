@@ -98,6 +98,7 @@ def write_whole_folder(path: Path) -> Iterator[Path]:
     path, tmp = path.resolve(), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _put_back(path)
         remove_stale(path.parent, glob.escape(path.name))
         tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         yield tmp
@@ -116,3 +117,12 @@ def write_whole_folder(path: Path) -> Iterator[Path]:
     finally:
         if tmp is not None:
             shutil.rmtree(tmp, ignore_errors=True)
+
+
+def _put_back(path: Path) -> None:
+    """Give a folder back what was set aside, if a kill came before the new content took its place."""
+    if not path.exists():
+        for old in path.parent.glob(f".{glob.escape(path.name)}.*.old.tmp"):
+            if any(old.iterdir()):
+                old.replace(path)
+                return

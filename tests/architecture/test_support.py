@@ -46,6 +46,18 @@ def test_only_what_was_left_of_the_same_target_is_removed_beside_it(tmp_path):
     assert names(tmp_path) == [".other.x2.tmp", "model"]
 
 
+def test_what_a_kill_set_aside_is_put_back_and_not_removed(tmp_path):
+    """Killed between the two renames: the old content is nowhere else, and the new attempt fails too."""
+    aside = tmp_path / ".model.x1.old.tmp"
+    aside.mkdir()
+    (aside / "a").write_text("first")
+    age(aside)
+    with pytest.raises(DataAccessError, match="No space left"), write_whole_folder(tmp_path / "model"):
+        raise OSError(28, "No space left on device")
+    assert (tmp_path / "model" / "a").read_text() == "first"
+    assert names(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("write", [write_whole, write_whole_folder])
 def test_a_target_below_a_file_is_one_clear_error(tmp_path, write):
     (tmp_path / "file").write_text("")
