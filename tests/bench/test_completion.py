@@ -315,6 +315,11 @@ def test_peeking_at_the_depth_gains_under_the_published_rule_alone(raw_cohort):
     assert peek < 0.5 * plain
 
 
+def test_a_panel_with_fewer_genes_than_the_protocol_asks_for_is_judged_on_all_of_them(raw_cohort):
+    fold = next(CompletionTask(raw_cohort, rule(n_genes=128)).folds())
+    assert 1 < len(fold.test.genes) <= len(raw_cohort.genes) < 128
+
+
 def test_the_noise_floor_is_what_simulated_counts_leave():
     """Whoever knows every rate says the mean log of a count that is not 0, and is left with its variance."""
     rng = np.random.default_rng(1)

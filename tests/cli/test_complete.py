@@ -226,9 +226,10 @@ def test_completers_are_run_and_reported(tmp_path):
     assert "Optimistic protocol" in Path(page).read_text()
 
 
-def test_a_cohort_with_too_few_genes_for_the_judge_leaves_nothing(folder, tmp_path):
-    done = invoke("bench", "run", "--suite", "completion", "--cohort", folder, "--out", tmp_path / "R")
-    assert "128 genes were asked for and 12 pass the filters" in told(done)
+def test_a_cohort_that_cannot_be_judged_leaves_nothing(raw_cohort, tmp_path):
+    write_cohort(raw_cohort.where(lambda s: s.donor == "D0"), tmp_path / "C")
+    done = invoke("bench", "run", "--suite", "completion", "--cohort", tmp_path / "C", "--out", tmp_path / "R")
+    assert "has one donor only (D0); completion across donors needs two" in told(done)
     assert not (tmp_path / "R").exists()
 
 

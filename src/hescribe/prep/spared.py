@@ -68,6 +68,8 @@ class SparedPreparation(Params):
         Widest window of the adaptive median filter, in steps from spot to touching spot (P4).
     n_genes
         Genes of highest Moran's I that are kept; 0: 128 of more than 320, else 32 (P6).
+    allow_fewer
+        Keep all genes that pass where they are fewer than ``n_genes``, in place of an error.
     batch
         What ComBat brings together: ``"donor"``, ``"section"`` or ``"none"`` (P7).
     legacy_combat
@@ -95,6 +97,7 @@ class SparedPreparation(Params):
     gene_table: str | None = None
     n_hops: int = N_HOPS
     n_genes: int = 0
+    allow_fewer: bool = False
     batch: Literal["donor", "section", "none"] = "donor"
     legacy_combat: bool = False
     correct_new_batch: bool = False
@@ -144,7 +147,8 @@ class SparedPreparation(Params):
         length_bp = np.array([lengths[g] for g in retained_genes])
         panels = Panels(tuple(names[i] for i in passed), retained_genes, length_bp)
         moran = _mean_defined([self._moran(panels, s) for s in track(seen, "ranking genes")])
-        best = top_of(retained_genes, moran, self.n_genes)
+        n_genes = min(self.n_genes, len(retained)) if self.allow_fewer else self.n_genes
+        best = top_of(retained_genes, moran, n_genes)
         chosen = [retained[i] for i in best]
         self.panels_ = replace(panels, genes=tuple(names[i] for i in chosen))
         self.facts_ = {

@@ -22,7 +22,7 @@ class CompletionProtocol(Record):
     n_folds
         Donors are dealt to this many folds in the order of their names; 0: each is a fold.
     n_genes
-        Genes of highest Moran's I, chosen as SpaRED does.
+        Genes of highest Moran's I, at most, chosen as SpaRED does.
     genes_from
         Donors that genes are chosen on.
     missing, shares

@@ -149,7 +149,8 @@ class CompletionTask:
         return self._choose_genes(self.cohort)
 
     def _choose_genes(self, seen: Cohort) -> SparedPreparation:
-        return SparedPreparation(lengths="none", batch="none", n_genes=self.protocol.n_genes).fit(seen)
+        n_genes = self.protocol.n_genes
+        return SparedPreparation(lengths="none", batch="none", n_genes=n_genes, allow_fewer=True).fit(seen)
 
     def _deal_donors(self) -> list[tuple[str, ...]]:
         """Return the donors of each fold."""
