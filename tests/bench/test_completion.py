@@ -320,6 +320,13 @@ def test_a_panel_with_fewer_genes_than_the_protocol_asks_for_is_judged_on_all_of
     assert 1 < len(fold.test.genes) <= len(raw_cohort.genes) < 128
 
 
+def test_one_tissue_under_two_donors_is_refused(raw_cohort):
+    copy = replace(raw_cohort[0], id="copy", donor="stranger")
+    task = CompletionTask(replace(raw_cohort, sections=(*raw_cohort, copy)), rule())
+    with pytest.raises(LeakageError, match=r"s0 \(donor D0\) and copy \(donor stranger\) are the same tissue"):
+        list(task.folds())
+
+
 def test_the_noise_floor_is_what_simulated_counts_leave():
     """Whoever knows every rate says the mean log of a count that is not 0, and is left with its variance."""
     rng = np.random.default_rng(1)

@@ -13,7 +13,7 @@ from hescribe import keys
 from hescribe.bench.protocols import Protocol, read_protocol
 from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
-from hescribe.data.duplicates import Pair, find_pairs, take_print
+from hescribe.data.duplicates import Pair, check_apart, find_twins
 from hescribe.data.folder import data_hash, read_cohort, read_index
 from hescribe.data.section import Section
 from hescribe.data.validate import check_section
@@ -157,27 +157,14 @@ class PredictionTask:
         """
         rule = self.protocol
         for name, train, test in leave_one_out(self.prepared, rule.split):
-            self._check_tissue(name, train, test)
+            check_apart(self._twins, name, train, test, by_donor=rule.split == "donor")
             genes = panel or self.choose_genes(self.prepared if rule.genes_from == "all" else train)
             sides = self.on_panel(train, genes), self.on_panel(test, genes)
             yield Fold(name, *(correct_donors(*sides) if rule.batch_correction == "combat_on_all" else sides), rule)
 
     @cached_property
     def _twins(self) -> list[Pair]:
-        """Sections that are one by the counts of their spots; images are compared by the check of a cohort."""
-        return find_pairs([take_print(s, self.cohort.card.id, with_image=False) for s in self.prepared])
-
-    def _check_tissue(self, fold: str, train: Cohort, test: Cohort) -> None:
-        left, right = {s.id for s in train}, {s.id for s in test}
-        for pair in self._twins:
-            ids = {pair.one.section, pair.other.section}
-            if ids & left and ids & right:
-                one_donor = ", or give both one donor" if self.protocol.split == "donor" else ""
-                raise LeakageError(
-                    f"fold {fold}: sections {pair.one.section} (donor {pair.one.donor}) and {pair.other.section} "
-                    f"(donor {pair.other.donor}) are the same tissue ({pair.evidence}), one in train and one in test; "
-                    f"drop one of them{one_donor}"
-                )
+        return find_twins(self.prepared)
 
     def on_panel(self, cohort: Cohort, genes: tuple[str, ...]) -> Cohort:
         """Return a prepared cohort on a panel, with counts and target, dense: a panel is small and read many times."""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from hescribe.complete.base import PER_MILLION, View
 from hescribe.complete.centred import Centred
-from hescribe.complete.knn import PRIOR
 from hescribe.train.loop import Recipe, seeded, train_steps
 
 NEAR = (6, 18, 36, 72)  # spots around a spot
@@ -58,9 +57,8 @@ class EntryFeatures:
         self.centred, self.near, self.first = centred, near, first
         self.by_gene = (gene_mean, gene_sd)
         self.seen = view.observed.astype(np.float32)
-        n_seen = self.seen.sum(axis=1)
         self.depth = np.maximum(view.depth, 1).astype(np.float32)
-        self.offset = (centred.residual.sum(axis=1) / (n_seen + PRIOR)).astype(np.float32)
+        self.offset = centred.offset.astype(np.float32)
         self.spot = [self.offset, np.log2(1 + PER_MILLION / self.depth), self.seen.mean(axis=1)]
         rate = view.counts.sum(axis=0) / self.depth.sum()
         spread = np.sqrt((centred.residual**2).sum(axis=0) / np.maximum(self.seen.sum(axis=0), 1))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from hescribe.complete.base import View
 from hescribe.complete.centred import Centred
 from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson
-from hescribe.complete.knn import PRIOR
 from hescribe.data.section import Section
 from hescribe.train.loop import Recipe, seeded, train_steps
 
@@ -67,7 +66,7 @@ class GeneNetwork:
         network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
         network.eval()
         x = gene_inputs(centred, near)
-        offset = offsets(centred)[:, None]
+        offset = centred.offset[:, None]
         with torch.inference_mode():
             parts = [network(torch.from_numpy(self._scale(x[i : i + CHUNK]))).numpy() for i in range(0, len(x), CHUNK)]
         return np.concatenate(parts) + offset
@@ -93,15 +92,10 @@ def find_near(view: View) -> tuple[sparse.csr_matrix, ...]:
     return tuple(view.neighbours(k) for k in NEAR)
 
 
-def offsets(centred: Centred) -> np.ndarray:
-    """Return how far each spot's visible values lie above the section's means, drawn to 0, shape ``(n_spots,)``."""
-    return centred.residual.sum(axis=1) / (centred.view.observed.sum(axis=1) + PRIOR)
-
-
 def gene_inputs(centred: Centred, near: tuple[sparse.csr_matrix, ...]) -> np.ndarray:
     """Return what the network reads of every spot, shape ``(n_spots, n_inputs)`` float32."""
     view, n_spots = centred.view, len(centred.residual)
-    seen, offset = view.observed.astype(np.float32), offsets(centred)[:, None]
+    seen, offset = view.observed.astype(np.float32), centred.offset[:, None]
     level = centred.residual - offset * seen
     inputs = [centred.residual, seen, np.log1p(view.counts), offset, seen.mean(axis=1, keepdims=True)]
     inputs.append(np.log2(np.maximum(view.depth, 1))[:, None])
@@ -175,7 +169,7 @@ class _Lessons:
         recipe, share = self.recipe, self.rng.uniform(*SHARES)
         lesson = draw_lesson(pupil.section, share, self.rng, missing=recipe.missing, depth_seen=recipe.depth_seen)
         centred = Centred.of(View.of(lesson.section), self.gene_mean)
-        answer = lesson.answer - centred.mean - offsets(centred)[:, None]
+        answer = lesson.answer - centred.mean - centred.offset[:, None]
         rows = pupil.spots
         return gene_inputs(centred, pupil.near)[rows], answer[rows].astype(np.float32), lesson.where[rows]
 

@@ -4,11 +4,13 @@ On her2st a completer that is centred on its training donors loses to the plain 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
 from hescribe.complete.base import View
+from hescribe.complete.knn import PRIOR
 from hescribe.complete.section_mean import section_means
 
 
@@ -35,6 +37,11 @@ class Centred:
         """Return the centred section; a gene that is never visible has the mean ``otherwise``."""
         mean = section_means(view, otherwise).astype(np.float32)
         return cls(view, mean, np.where(view.observed, view.values - mean, 0).astype(np.float32))
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """How far each spot's visible values lie above the section's means, drawn to 0, shape ``(n_spots,)``."""
+        return self.residual.sum(axis=1) / (self.view.observed.sum(axis=1) + PRIOR)
 
     def around(self, near: sparse.csr_matrix, residual: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean visible residual among neighbours, 0 where none is visible, and the share that is visible.

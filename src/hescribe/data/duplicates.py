@@ -9,10 +9,11 @@ import numpy as np
 
 from hescribe import keys
 from hescribe.data.catalogue import find_same_tissue, load_catalogue
+from hescribe.data.cohort import Cohort
 from hescribe.data.image_hash import SIDE_PX, hash_image, like_pairs
 from hescribe.data.section import Section
 from hescribe.data.spot_hash import hash_spots, shared_share, sketch, sketch_share
-from hescribe.errors import InputError
+from hescribe.errors import InputError, LeakageError
 
 # Sections of her2st and stutility_mob, neighbours in one block included, share no spot (benchmarks/duplicates.py); a
 # single one may be chance where spots are shallow.
@@ -192,3 +193,39 @@ def _by_image(prints: Sequence[Print]) -> Iterator[tuple[int, int, str]]:
     hashed = [(i, p.image) for i, p in enumerate(prints) if p.image is not None]
     for i, j, alike in like_pairs([image for _, image in hashed]):
         yield hashed[i][0], hashed[j][0], f"their images show the same tissue (likeness {alike:.2f})"
+
+
+def find_twins(cohort: Cohort) -> list[Pair]:
+    """Return the pairs of a cohort's sections that are one by the counts of their spots; images are not read."""
+    return find_pairs([take_print(s, cohort.card.id, with_image=False) for s in cohort])
+
+
+def check_apart(twins: list[Pair], fold: str, train: Cohort, test: Cohort, *, by_donor: bool) -> None:
+    """Refuse a fold with one tissue on both sides.
+
+    Parameters
+    ----------
+    twins
+        From ``find_twins``.
+    fold
+        Its name, for the message.
+    train, test
+        The sides.
+    by_donor
+        Whether donors are held out, so that giving both sections one donor would help.
+
+    Raises
+    ------
+    LeakageError
+        If a pair has a section on either side.
+    """
+    left, right = {s.id for s in train}, {s.id for s in test}
+    for pair in twins:
+        ids = {pair.one.section, pair.other.section}
+        if ids & left and ids & right:
+            one_donor = ", or give both one donor" if by_donor else ""
+            raise LeakageError(
+                f"fold {fold}: sections {pair.one.section} (donor {pair.one.donor}) and {pair.other.section} "
+                f"(donor {pair.other.donor}) are the same tissue ({pair.evidence}), one in train and one in test; "
+                f"drop one of them{one_donor}"
+            )

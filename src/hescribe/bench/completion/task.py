@@ -14,6 +14,7 @@ from hescribe.cards import TaskCard
 from hescribe.complete.base import View
 from hescribe.complete.hiding import Lesson, draw_lesson
 from hescribe.data.cohort import Cohort
+from hescribe.data.duplicates import Pair, check_apart, find_twins
 from hescribe.data.folder import data_hash
 from hescribe.data.section import Section
 from hescribe.data.validate import check_section
@@ -122,17 +123,22 @@ class CompletionTask:
             If counts, names or places are wrong: all problems of all sections.
         InputError
             If there is only one donor and donors are held out, or no gene is measured often enough.
+        LeakageError
+            If spots of one section are on both sides under another name.
         """
         if problems := [p for s in self.cohort for p in check_section(s)]:
             raise SchemaError(f"cohort {self.cohort.card.id}", problems)
         places = {name: i for i, name in enumerate(sorted(s.id for s in self.cohort))}
+        twins = find_twins(self.cohort) if self.protocol.held_out == "donor" else []
         for donors in self._deal_donors():
-            yield self._fold(donors, places)
+            yield self._fold(donors, places, twins)
 
-    def _fold(self, donors: tuple[str, ...], places: dict[str, int]) -> CompletionFold:
-        rule = self.protocol
+    def _fold(self, donors: tuple[str, ...], places: dict[str, int], twins: list[Pair]) -> CompletionFold:
+        rule, name = self.protocol, "+".join(donors)
         test = self.cohort.where(lambda s: s.donor in donors)
         train = self.cohort.where(lambda s: s.donor not in donors) if rule.held_out == "donor" else None
+        if train:
+            check_apart(twins, name, train, test, by_donor=True)
         prepared = self._chosen_on_all if rule.genes_from == "all" else self._choose_genes(train or self.cohort)
 
         def choose(section: Section) -> Section:
@@ -142,7 +148,7 @@ class CompletionTask:
             table.obs[keys.DEPTH] = np.asarray(depth, dtype=np.float64)
             return section.with_table(table)
 
-        return CompletionFold("+".join(donors), train.map(choose) if train else None, test.map(choose), places, rule)
+        return CompletionFold(name, train.map(choose) if train else None, test.map(choose), places, rule)
 
     @cached_property
     def _chosen_on_all(self) -> SparedPreparation:
