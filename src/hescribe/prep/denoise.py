@@ -9,9 +9,9 @@ are, which reaches beyond gaps and makes its graph asymmetric at borders; away f
 import numpy as np
 from scipy import sparse
 
+from hescribe.compiled import compiled
 from hescribe.data.section import Section
 from hescribe.errors import InputError
-from hescribe.prep.compiled import compiled
 from hescribe.prep.graph import spot_graph
 
 N_HOPS = 4  # SpaRED's code; its documentation says 3

@@ -6,8 +6,8 @@ Moran, Notes on continuous stochastic phenomena, Biometrika 1950, doi:10.1093/bi
 import numpy as np
 from scipy import sparse
 
+from hescribe.compiled import compiled
 from hescribe.errors import InputError
-from hescribe.prep.compiled import compiled
 
 FLAT = 1e-12  # variance below this share of the squared mean is rounding
 

@@ -33,16 +33,31 @@ def compiled(loop: Callable[P, R]) -> Callable[P, R]:
 
     @cache
     def get() -> Callable[P, R]:
-        import numba  # noqa: PLC0415 - 0.5 s
-
-        try:
-            code: Callable[P, R] = numba.njit(cache=True, nogil=True)(loop)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            code = numba.njit(nogil=True)(loop)
-        return code
+        return machine_code(loop)
 
     @wraps(loop)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         return get()(*args, **kwargs)
 
     return run
+
+
+def machine_code(loop: Callable[P, R], *, any_order: bool = False) -> Callable[P, R]:
+    """Return ``loop`` as a function of numba's, which other such functions can call.
+
+    Parameters
+    ----------
+    loop
+        As of ``compiled``.
+    any_order
+        Whether sums may be taken in another order than written, which lets the processor add several numbers
+        at once. The order is fixed when the loop is compiled: the same input gives the same sum.
+    """
+    import numba  # noqa: PLC0415 - 0.5 s
+
+    freedom = {"reassoc", "contract", "nsz"} if any_order else False
+    try:
+        code: Callable[P, R] = numba.njit(cache=True, nogil=True, fastmath=freedom)(loop)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        code = numba.njit(nogil=True, fastmath=freedom)(loop)
+    return code

@@ -1,0 +1,1 @@
+"""Nearest neighbours of any vectors: who they are, what they weigh, and their mean."""
