@@ -6,7 +6,17 @@ from scipy import stats
 
 from hescribe.errors import InputError
 from hescribe.metrics.base import MetricContext, all_metrics, summarise
-from hescribe.metrics.gene import DEPTH_PARTIAL, MAE, MSE, PEARSON, PEARSON_SPOT, R2, SPEARMAN, remove_linear
+from hescribe.metrics.gene import (
+    DEPTH_PARTIAL,
+    MAE,
+    MSE,
+    PEARSON,
+    PEARSON_SPOT,
+    PEARSON_TOP50,
+    R2,
+    SPEARMAN,
+    remove_linear,
+)
 
 
 @pytest.fixture
@@ -132,3 +142,17 @@ def test_nothing_defined_is_nan_with_its_count():
     summary = summarise(np.full(3, np.nan))
     assert np.isnan(summary.value)
     assert (summary.n_defined, summary.n_undefined) == (0, 3)
+
+
+def test_the_fifty_genes_are_those_of_highest_mean_in_what_is_scored():
+    """Genes 10 to 59 are high and predicted exactly; 0 to 9 are low and predicted upside down."""
+    rng = np.random.default_rng(4)
+    y_true = rng.normal(size=(30, 60)) + np.where(np.arange(60) < 10, 0.0, 100.0)
+    y_pred = np.where(np.arange(60) < 10, -y_true, y_true)
+    summary = PEARSON_TOP50.summary(y_true, y_pred)
+    assert (summary.value, summary.n_defined, summary.n_undefined) == (pytest.approx(1.0), 50, 0)
+    assert PEARSON.summary(y_true, y_pred).value == pytest.approx((50 - 10) / 60)
+
+
+def test_a_panel_below_fifty_genes_is_scored_whole(pair):
+    np.testing.assert_allclose(PEARSON_TOP50(*pair), PEARSON(*pair), rtol=1e-12)

@@ -107,5 +107,6 @@ def _cross_validate(
         for seed in range(N_SHUFFLES):
             rows += run_cell(task, fold, ShuffledPairs(seed=seed), seed).rows
     table = pd.DataFrame([asdict(r) for r in rows])
-    mean = next(s for s in score_table(table) if s.model == "model" and s.metric == "pearson")
+    scores = score_table(table, average=task.protocol.average)
+    mean = next(s for s in scores if s.model == "model" and s.metric == "pearson")
     return mean.value, trust_table(table, "model").reindex(list(genes))

@@ -75,7 +75,7 @@ class Results:
     @cached_property
     def scores(self) -> list[Score]:
         """The table."""
-        return score_table(self.rows)
+        return score_table(self.rows, average=self.plan["protocol"].get("average", "donor"))
 
     @property
     def looks(self) -> int:

@@ -1,11 +1,14 @@
 """From rows to a table: sections, then donors, then the mean, beside chance, ceiling and null."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from hescribe.metrics.stats import donor_mean
+from hescribe.metrics.stats import DonorMean, donor_mean
+
+Average = Literal["donor", "section"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +48,26 @@ class Score:
     seconds: float
 
 
-def score_table(rows: pd.DataFrame) -> list[Score]:
+def score_table(rows: pd.DataFrame, *, average: Average = "donor") -> list[Score]:
     """Return one score for each task, protocol, model and metric, in the order of the rows.
 
     Several seeds of a model are averaged within a section first.
+
+    Parameters
+    ----------
+    rows
+        Of finished cells.
+    average
+        What the mean is over, by the rows' protocol. Over sections there is no interval: those of
+        one donor are no independent draws.
     """
     means = rows[rows["gene"] == ""]
-    null = {key: _null(group) for key, group in means[means["model"] == "shuffled_pairs"].groupby(["task", "metric"])}
+    null = {
+        key: _null(group, average)
+        for key, group in means[means["model"] == "shuffled_pairs"].groupby(["task", "metric"])
+    }
     order = ["task", "protocol", "model", "metric"]
-    return [_score(key, group, null.get((key[0], key[3]))) for key, group in means.groupby(order, sort=False)]
+    return [_score(key, group, null.get((key[0], key[3])), average) for key, group in means.groupby(order, sort=False)]
 
 
 def as_json(scores: list[Score]) -> list[dict[str, object]]:
@@ -61,10 +75,11 @@ def as_json(scores: list[Score]) -> list[dict[str, object]]:
     return [asdict(s) for s in scores]
 
 
-def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float, float | None] | None) -> Score:
+def _score(
+    key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float, float | None] | None, average: Average
+) -> Score:
     sections = rows.groupby(["donor", "section"])[["value", "ceiling"]].mean()
-    mean = donor_mean([(d, v) for (d, _), v in sections["value"].items()])
-    ceiling = donor_mean([(d, v) for (d, _), v in sections["ceiling"].items()])
+    mean, ceiling = _mean(sections["value"], average), _mean(sections["ceiling"], average)
     first_seed = rows[rows["seed"] == rows["seed"].iloc[0]]
     chance, chance_sd = null or (float(rows["chance"].iloc[0]), None)
     return Score(
@@ -76,12 +91,17 @@ def _score(key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float
     )  # fmt: skip
 
 
-def _null(rows: pd.DataFrame) -> tuple[float, float | None]:
+def _mean(sections: pd.Series, average: Average) -> DonorMean:
+    """Return the mean of what is defined, from values by donor and section."""
+    mean = donor_mean([(d, v) for (d, _), v in sections.items()])
+    return mean if average == "donor" else replace(mean, value=float(sections.mean()), low=None, high=None)
+
+
+def _null(rows: pd.DataFrame, average: Average) -> tuple[float, float | None]:
     """Return mean and sd over shuffles of the mean over donors; a shuffle without any defined score is left out."""
     values = []
     for _, one in rows.groupby("seed"):
-        sections = one.groupby(["donor", "section"])["value"].mean()
-        values.append(donor_mean([(d, v) for (d, _), v in sections.items()]).value)
+        values.append(_mean(one.groupby(["donor", "section"])["value"].mean(), average).value)
     values = [v for v in values if np.isfinite(v)]
     mean = float(np.mean(values)) if values else float("nan")
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -21,11 +21,12 @@ from hescribe.errors import InputError, LeakageError, SchemaError
 from hescribe.metrics.ceiling import Ceiling, noise_ceiling
 from hescribe.prep.batch import Combat
 from hescribe.prep.counts import keep_deep_spots, with_lognorm
+from hescribe.prep.dispersion import top_dispersion
 from hescribe.prep.genes import to_panel, top_moran, top_variance
 from hescribe.prep.split import leave_one_out
 from hescribe.prep.targets import normaliser, with_target
 
-GENE_RULES = {"variance": top_variance, "moran": top_moran}
+GENE_RULES = {"variance": top_variance, "moran": top_moran, "dispersion": top_dispersion}
 POOLED = "pooled"  # name of the score of all test sections as one
 
 

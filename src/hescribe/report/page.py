@@ -24,11 +24,19 @@ from hescribe.report.run_maps import donor_maps
 from hescribe.report.table import ModelLine, Null, format_number, model_lines, rank, to_frame, verdict
 from hescribe.report.template import template_environment
 
-OTHER_METRICS = ("spearman", "r2", "mse", "mae", "pearson_spot")  # in the page's table; the CSV has all
+OTHER_METRICS = (
+    "pearson_top50",
+    "spearman",
+    "r2",
+    "mse",
+    "mae",
+    "pearson_spot",
+)  # in the page's table; the CSV has all
 NULL = "shuffled_pairs"
 GENE_RULES = {
     "variance": "vary most between spots",
     "moran": "have the strongest spatial pattern (Moran's I)",
+    "dispersion": "are highly variable in most sections",
 }
 
 

@@ -34,7 +34,8 @@ class Protocol:
     min_spots
         Sections with fewer such spots are left out.
     n_genes, gene_rule
-        Panel of a fold and how it is chosen: ``"variance"`` or ``"moran"``.
+        Panel of a fold and how it is chosen: ``"variance"`` or ``"moran"``, see ``prep.genes``, or
+        ``"dispersion"``, see ``prep.dispersion``.
     metrics
         Names of the metrics, the main one first.
     optimistic
@@ -49,6 +50,8 @@ class Protocol:
         Whether each test section is scored apart, or all of a fold as one.
     choose_on
         Where penalty, neighbours or epochs are chosen: the inner rule, or the test donor.
+    average
+        Whether the mean of a model is over donors, or over sections, as if each were a donor.
 
     Raises
     ------
@@ -63,7 +66,7 @@ class Protocol:
     min_counts: int
     min_spots: int
     n_genes: int
-    gene_rule: Literal["variance", "moran"]
+    gene_rule: Literal["variance", "moran", "dispersion"]
     metrics: tuple[str, ...]
     optimistic: str = ""
     genes_from: Literal["train", "all"] = "train"
@@ -72,6 +75,7 @@ class Protocol:
     batch_correction: Literal["none", "combat_on_all"] = "none"
     pool: Literal["section", "fold"] = "section"
     choose_on: Literal["inner", "test"] = "inner"
+    average: Literal["donor", "section"] = "donor"
 
     def __post_init__(self) -> None:
         if self.takes_shortcut and not self.optimistic:
