@@ -6,6 +6,7 @@ from hescribe.compiled import machine_code
 
 COSINE, L2, L1 = 0, 1, 2
 BLOCK = 64  # scores looked at together: most blocks hold no candidate
+CACHED = 256  # rows that stay near the processor while the queries go by
 
 
 def _affinity(a: np.ndarray, b: np.ndarray, kind: int) -> float:
@@ -53,8 +54,39 @@ def _replace_worst(scores: np.ndarray, rows: np.ndarray, score: float, row: int)
 replace_worst = machine_code(_replace_worst)
 
 
+def _highest(scores: np.ndarray, out: np.ndarray) -> None:
+    """Write the highest score of every block of columns."""
+    for i in range(len(scores)):
+        for block in range(out.shape[1]):
+            high = scores[i, block * BLOCK]
+            for j in range(block * BLOCK, min((block + 1) * BLOCK, scores.shape[1])):
+                high = max(high, scores[i, j])
+            out[i, block] = high
+
+
+highest = machine_code(_highest, any_order=True)
+
+
+def _highest_half(bits: np.ndarray, out: np.ndarray) -> None:
+    """Write the highest bfloat16 of every block of columns, or infinity if all are negative.
+
+    As integers, the bits of bfloat16 are in order from 0 up, and those of negative numbers are below 0.
+    """
+    for i in range(len(bits)):
+        for block in range(out.shape[1]):
+            high = bits[i, block * BLOCK]
+            for j in range(block * BLOCK, min((block + 1) * BLOCK, bits.shape[1])):
+                high = max(high, bits[i, j])
+            out[i, block] = np.int32(np.int32(high) << 16).view(np.float32) if high >= 0 else np.float32(np.inf)
+
+
+highest_half = machine_code(_highest_half)
+
+
 def _admit(  # noqa: PLR0917 - a compiled loop takes arrays, in order
-    scanned: np.ndarray,
+    bits: np.ndarray,
+    shift: int,
+    high: np.ndarray,
     query: np.ndarray,
     tile: np.ndarray,
     first_row: int,
@@ -64,28 +96,28 @@ def _admit(  # noqa: PLR0917 - a compiled loop takes arrays, in order
     slack: np.ndarray,
     scores: np.ndarray,
     rows: np.ndarray,
-) -> None:
+) -> int:
     """Score every candidate of a tile again, in float64, and keep the k best of each query.
 
     A row of the bank is a candidate if its scanned score is at least ``gain * worst + offset - slack``, where
-    ``worst`` is the worst affinity kept so far: the slack is more than the scan can be wrong by.
+    ``worst`` is the worst affinity kept so far. ``bits << shift`` are the bits of a scanned score, ``high`` the
+    highest of every block. Returns how many scans were wrong by more than the slack: none, or the bound is.
     """
-    n_tile = scanned.shape[1]
+    n_wrong = 0
     for i in range(len(query)):
         floor = np.float32(gain * scores[i, 0] + offset[i] - slack[i])
-        for start in range(0, n_tile, BLOCK):
-            stop = min(start + BLOCK, n_tile)
-            n_above = 0
-            for j in range(start, stop):
-                n_above += scanned[i, j] >= floor
-            if n_above == 0:
+        for block in range(high.shape[1]):
+            if high[i, block] < floor:
                 continue
-            for j in range(start, stop):
-                if scanned[i, j] >= floor:
+            for j in range(block * BLOCK, min((block + 1) * BLOCK, bits.shape[1])):
+                scanned = np.int32(np.int32(bits[i, j]) << shift).view(np.float32)
+                if scanned >= floor:
                     score = affinity(query[i], tile[j], kind)
+                    n_wrong += scanned < gain * score + offset[i] - slack[i]
                     if score > scores[i, 0]:  # of equal ones the first stays: rows come in ascending order
                         replace_worst(scores[i], rows[i], score, first_row + j)
                         floor = np.float32(gain * scores[i, 0] + offset[i] - slack[i])
+    return n_wrong
 
 
 admit = machine_code(_admit)
@@ -109,12 +141,13 @@ prepare = machine_code(_prepare, any_order=True)
 
 def _scan_l1(query: np.ndarray, tile: np.ndarray, out: np.ndarray) -> None:
     """Write minus the L1 distance of every pair, in float32."""
-    for i in range(len(query)):
-        for j in range(len(tile)):
-            total = np.float32(0.0)
-            for d in range(query.shape[1]):
-                total += abs(query[i, d] - tile[j, d])
-            out[i, j] = -total
+    for start in range(0, len(tile), CACHED):
+        for i in range(len(query)):
+            for j in range(start, min(start + CACHED, len(tile))):
+                total = np.float32(0.0)
+                for d in range(query.shape[1]):
+                    total += abs(query[i, d] - tile[j, d])
+                out[i, j] = -total
 
 
 scan_l1 = machine_code(_scan_l1, any_order=True)
