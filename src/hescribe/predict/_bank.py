@@ -1,0 +1,186 @@
+"""A bank of training spots: what is retrieved from it, and which spots a prediction rests on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from hescribe import keys
+from hescribe.data.cohort import Cohort
+from hescribe.errors import InputError
+from hescribe.nearest.search import Metric, Neighbours, nearest
+from hescribe.nearest.weights import Weighting, average, weigh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """How a bank is asked.
+
+    Parameters
+    ----------
+    metric
+        Of the distance between a query and a spot of the bank.
+    weighting, temperature
+        What the neighbours weigh: see ``nearest.weights.weigh``.
+    """
+
+    metric: Metric = "cosine"
+    weighting: Weighting = "uniform"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Vectors of training spots, what they carry, and where they come from. All fields are arrays, to be saved.
+
+    Parameters
+    ----------
+    vectors
+        Shape ``(n_bank, n_dims)``.
+    values
+        Expression, shape ``(n_bank, n_genes)``.
+    section
+        Number of the section of every row, shape ``(n_bank,)``.
+    spot_names, section_names, donor_names
+        UTF-8, one name a row, padded with zeros; donors are those of the sections.
+    """
+
+    vectors: np.ndarray
+    values: np.ndarray
+    section: np.ndarray
+    spot_names: np.ndarray
+    section_names: np.ndarray
+    donor_names: np.ndarray
+
+    @classmethod
+    def of(cls, train: Cohort, vectors: np.ndarray) -> Self:
+        """Return the bank of the kept spots of a cohort, which carry their target.
+
+        Parameters
+        ----------
+        train
+            Sections with ``layers["target"]``.
+        vectors
+            Of the kept spots in the order of the cohort, shape ``(n_spots, n_dims)``.
+
+        Raises
+        ------
+        InputError
+            If no spot is kept, or there is not one vector a spot.
+        """
+        n_kept = [int(s.kept.sum()) for s in train]
+        if not sum(n_kept):
+            raise InputError("no spot of the train cohort is kept: the bank is empty; lower the limit on counts")
+        if len(vectors) != sum(n_kept):
+            raise InputError(f"the bank was given {len(vectors)} vectors for {sum(n_kept)} kept spots")
+        return cls(
+            vectors,
+            train.stack(keys.TARGET),  # noqa: PD013 - a cohort's, not pandas'
+            np.repeat(np.arange(len(train), dtype=np.int32), n_kept),
+            _as_bytes([name for s in train for name in s.table.obs_names[s.kept]]),
+            _as_bytes([s.id for s in train]),
+            _as_bytes([s.donor for s in train]),
+        )
+
+    @classmethod
+    def restore(cls, state: object) -> Self:
+        """Return the bank of a fitted attribute, which is its ``vars``.
+
+        Raises
+        ------
+        InputError
+            If it is something else: models of an older version kept their banks in another form.
+        """
+        if not isinstance(state, dict) or state.keys() != {f.name for f in fields(cls)}:
+            raise InputError("the bank of this model is of another version of the program; fit the model again")
+        return cls(**state)
+
+    def without_donor(self, donor: str) -> "Bank":
+        """Return the bank without the spots of a donor.
+
+        Raises
+        ------
+        InputError
+            If no spot is left.
+        """
+        keep = (np.array(_as_names(self.donor_names)) != donor)[self.section]
+        if not keep.any():
+            raise InputError(f"without donor {donor} the bank is empty; it needs spots of another donor")
+        rows = {name: getattr(self, name)[keep] for name in ("vectors", "values", "section", "spot_names")}
+        return Bank(**rows, section_names=self.section_names, donor_names=self.donor_names)
+
+    def means(self, query: np.ndarray, ks: Sequence[int], how: Retrieval) -> Iterator[np.ndarray]:
+        """Yield what the k nearest carry, averaged, for each k (at most the bank), shape ``(n_query, n_genes)``.
+
+        A query of zeros, which has no direction under the cosine, gets the mean of the bank.
+        """
+        found, asked = self._find(query, max(ks), how)
+        for k in ks:
+            out = np.tile(self.values.mean(axis=0, dtype=np.float64), (len(query), 1))
+            weights = weigh(found.distance[:, :k], how.weighting, temperature=how.temperature)
+            out[asked] = average(self.values, found.rows[:, :k], weights)
+            yield out
+
+    def explain(self, query: np.ndarray, names: Sequence[str], k: int, how: Retrieval) -> pd.DataFrame:
+        """Return the training spots that predictions rest on, one line a neighbour, best first.
+
+        Parameters
+        ----------
+        query, names
+            Vectors and names of the spots to explain.
+        k, how
+            As for the prediction.
+
+        Returns
+        -------
+        Columns ``spot, rank, section, donor, train_spot, distance, weight``; the weights of a spot add up to 1, and the
+        weighted mean of the targets of its training spots is its prediction.
+        """
+        found, asked = self._find(query, k, how)
+        rows, n = found.rows.ravel(), found.rows.shape[1]
+        section = self.section[rows]
+        return pd.DataFrame(
+            {
+                "spot": np.repeat(np.asarray(names)[asked], n),
+                "rank": np.tile(np.arange(1, n + 1), len(found.rows)),
+                "section": np.array(_as_names(self.section_names))[section],
+                "donor": np.array(_as_names(self.donor_names))[section],
+                "train_spot": _as_names(self.spot_names[rows]),
+                "distance": found.distance.ravel(),
+                "weight": weigh(found.distance, how.weighting, temperature=how.temperature).ravel(),
+            }
+        )
+
+    def _find(self, query: np.ndarray, k: int, how: Retrieval) -> tuple[Neighbours, np.ndarray]:
+        """Return the neighbours of the queries that have any, and which those are.
+
+        Under the cosine, a vector of zeros has no direction: it has no neighbours and is nobody's.
+        """
+        if how.metric != "cosine":
+            return self._nearest(query, self.vectors, k, how), np.ones(len(query), dtype=bool)
+        asked, usable = (np.asarray((x != 0).any(axis=1)) for x in (query, self.vectors))
+        if usable.all():
+            return self._nearest(query[asked], self.vectors, k, how), asked
+        if not usable.any():
+            return Neighbours(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32)), np.zeros_like(
+                asked
+            )
+        found = self._nearest(query[asked], self.vectors[usable], k, how)
+        return Neighbours(np.flatnonzero(usable)[found.rows], found.distance), asked
+
+    @staticmethod
+    def _nearest(query: np.ndarray, vectors: np.ndarray, k: int, how: Retrieval) -> Neighbours:
+        return nearest(query, vectors, min(k, len(vectors)), metric=how.metric)
+
+
+def _as_bytes(names: Sequence[str]) -> np.ndarray:
+    """Return names as numbers, which a model folder can hold: uint8, shape ``(n, longest)``."""
+    encoded = np.array([name.encode() for name in names], dtype=np.bytes_)
+    return encoded.view(np.uint8).reshape(len(names), -1)
+
+
+def _as_names(encoded: np.ndarray) -> list[str]:
+    flat = np.ascontiguousarray(encoded).view(f"S{encoded.shape[1]}").ravel()
+    return [name.decode() for name in flat]

@@ -1,0 +1,100 @@
+"""The bank that retrieval predictors answer from."""
+
+import numpy as np
+import pytest
+
+from hescribe import keys
+from hescribe.bench.model_folder import join_fitted, split_fitted
+from hescribe.errors import InputError
+from hescribe.predict._bank import Bank, Retrieval
+from hescribe.predict.knn import KNNPredictor
+
+
+@pytest.fixture
+def bank(cohort):
+    masked = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) % 2 == 0))
+    vectors = np.random.default_rng(0).normal(size=(sum(s.kept.sum() for s in masked), 4))
+    return Bank.of(masked, vectors)
+
+
+def test_explains_a_spot_by_itself_if_it_is_in_the_bank(cohort, bank):
+    row = 30  # the 6th kept spot of the second section: 25 of 49 are kept
+    first = bank.explain(bank.vectors[[row]], ["asked"], 3, Retrieval()).iloc[0]
+    assert (first["spot"], first["rank"], first["section"], first["donor"]) == ("asked", 1, "s1", "D0")
+    assert first["train_spot"] == cohort[1].table.obs_names[10]
+    assert first["distance"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("how", [Retrieval(), Retrieval(metric="l2", weighting="inverse_square")])
+def test_an_explanation_adds_up_to_the_prediction(bank, how):
+    query = np.random.default_rng(1).normal(size=(3, 4))
+    table = bank.explain(query, ["a", "b", "c"], 5, how)
+    of = {f"{s}/{n}": v for s, n, v in zip(_sections(bank), _spots(bank), bank.values, strict=True)}
+    expected = next(bank.means(query, (5,), how))
+    for spot, mean in zip("abc", expected, strict=True):
+        lines = table[table["spot"] == spot]
+        carried = np.array([of[f"{s}/{t}"] for s, t in zip(lines["section"], lines["train_spot"], strict=True)])
+        np.testing.assert_allclose(lines["weight"].to_numpy() @ carried, mean)
+
+
+def _sections(bank):
+    return np.array(["s0", "s1", "s2", "s3", "s4", "s5"])[bank.section]
+
+
+def _spots(bank):
+    return [bytes(name).rstrip(b"\0").decode() for name in bank.spot_names]
+
+
+def test_leaves_out_a_donor_and_says_when_nothing_is_left(cohort):
+    two = cohort.where(lambda s: s.donor != "D2")
+    bank = Bank.of(two, np.ones((two.stack(keys.TARGET).shape[0], 2)))
+    rest = bank.without_donor("D0")
+    assert set(rest.explain(np.ones((1, 2)), ["a"], 9, Retrieval())["donor"]) == {"D1"}
+    with pytest.raises(InputError, match="without donor D1 the bank is empty"):
+        rest.without_donor("D1")
+
+
+def test_refuses_a_cohort_without_kept_spots(cohort):
+    empty = cohort.map(lambda s: s.with_kept(np.zeros(s.n_spots, dtype=bool)))
+    with pytest.raises(InputError, match="no spot of the train cohort is kept"):
+        Bank.of(empty, np.empty((0, 3)))
+
+
+def test_refuses_vectors_of_other_spots(cohort):
+    with pytest.raises(InputError, match="given 10 vectors for 294 kept spots"):
+        Bank.of(cohort, np.ones((10, 3)))
+
+
+def test_a_query_without_direction_gets_the_mean_of_the_bank(bank):
+    means = next(bank.means(np.array([[0.0] * 4, [1.0] * 4]), (5,), Retrieval()))
+    np.testing.assert_allclose(means[0], bank.values.mean(axis=0), rtol=1e-6)
+    assert not np.allclose(means[1], means[0])
+
+
+def test_a_spot_without_direction_is_nobodys_neighbour(bank):
+    bank.vectors[:50] = 0.0
+    found = bank.explain(np.ones((1, 4)), ["a"], 1000, Retrieval())
+    assert len(found) == len(bank.vectors) - 50
+    assert not set(found["section"]) & {"s0", "s1"}  # the first 50 rows
+    bank.vectors[:] = 0.0
+    np.testing.assert_allclose(
+        next(bank.means(np.ones((1, 4)), (5,), Retrieval()))[0], bank.values.mean(axis=0), rtol=1e-6
+    )
+
+
+def test_knn_explains_its_predictions_after_a_round_trip_through_a_model_folder(cohort):
+    fitted = KNNPredictor(encoder="color", k=4).fit(cohort)
+    restored = KNNPredictor(encoder="color", k=4).set_fitted(join_fitted(*split_fitted(fitted.get_fitted())))
+    section = cohort[3].blind()
+    table = restored.explain(section)
+    assert list(table["spot"].unique()) == list(section.table.obs_names)
+    own = table[table["rank"] == 1]
+    assert (own["train_spot"] == own["spot"]).all()  # a training spot looks most like itself
+    assert set(own["section"]) == {"s3"}
+
+
+def test_refuses_the_bank_of_an_older_model(cohort):
+    fitted = KNNPredictor(encoder="color", k=4).fit(cohort)
+    fitted.bank_ = np.ones((294, 6))
+    with pytest.raises(InputError, match="another version of the program; fit the model again"):
+        fitted.predict(cohort[0].blind())
