@@ -20,6 +20,7 @@ from hescribe.data.image import ArrayImage
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError, UnknownNameError
 from hescribe.metrics.base import all_metrics
 from hescribe.predict.base import Prediction, predictors
+from hescribe.predict.knn import KNNPredictor
 from hescribe.predict.mean import MeanPredictor
 
 MODELS = ("mean", "color_ridge", "depth_oracle")
@@ -60,6 +61,18 @@ def test_a_run_that_breaks_resumes_to_identical_rows(task, tmp_path, monkeypatch
     assert run_study(task, MODELS, tmp_path / "broken").n_cached == 9 - n_missing
     whole, broken = (without_measurements(Results(tmp_path / d).rows) for d in ("whole", "broken"))
     assert whole.equals(broken)
+
+
+def test_rows_say_what_an_approximate_search_found(task):
+    pytest.importorskip("faiss", reason="approximate search needs the extra [retrieval]")
+    fold = next(task.folds())
+    exact, approximate = (
+        run_cell(task, fold, KNNPredictor(encoder="color", k=5, index=index), 0).rows for index in ("exact", "ivf")
+    )
+    assert not [r for r in exact if r.metric == "neighbour_recall"]
+    said = [r for r in approximate if r.metric == "neighbour_recall"]
+    assert [r.section for r in said] == [s.id for s in fold.test]
+    assert all(r.value == 1.0 for r in said)  # so small a bank is one list
 
 
 def test_two_runs_at_once_into_one_folder_leave_the_rows_of_one(task, tmp_path):

@@ -3,7 +3,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from hescribe.errors import InputError
-from hescribe.nearest import exact
+from hescribe.nearest import _bfloat16, exact
+from hescribe.nearest.scan import Scan
 from hescribe.nearest.search import nearest
 
 SCIPY = {"cosine": "cosine", "l2": "euclidean", "l1": "cityblock"}
@@ -79,6 +80,38 @@ class TestEveryMetric:
             nearest(bank[:3], bank, 2, metric=metric)
         with pytest.raises(InputError, match="row 1 of the query"):
             nearest(bank[4320:4323], bank[:9], 2, metric=metric)
+
+
+class TestHalves:
+    """The scan in bfloat16, which any processor can do; it is chosen where that is fast."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch):
+        monkeypatch.setattr(_bfloat16, "WORTH_IT", 0)
+        monkeypatch.setattr(_bfloat16, "is_faster", lambda: True)
+
+    def test_finds_what_sorting_all_distances_finds(self):
+        query, bank = vectors(30, 64, 11), vectors(9000, 64, 12)
+        np.testing.assert_array_equal(nearest(query, bank, 25).rows, by_sorting(query, bank, 25, "cosine")[0])
+
+    def test_tells_apart_what_bfloat16_cannot(self):
+        """Two digits of bfloat16, ten of the distances; the bank goes from far to near."""
+        query = np.array([[1.0, 1.0, 0.0]])
+        bank = np.column_stack([np.ones((6000, 2)), 1.0 + 1e-8 * np.arange(6000, 0, -1)])
+        np.testing.assert_array_equal(nearest(query, bank, 50).rows[0], 5999 - np.arange(50))
+
+    def test_finds_the_nearest_of_a_bank_on_the_other_side(self):
+        """All cosines are negative: their bits are in the opposite order."""
+        query, bank = -np.ones((4, 8)), np.abs(vectors(5000, 8, 13))
+        np.testing.assert_array_equal(nearest(query, bank, 9).rows, by_sorting(query, bank, 9, "cosine")[0])
+
+
+def test_a_scan_that_is_wrong_by_more_than_its_bound_is_caught(monkeypatch):
+    """A planted fault: scores that are too low would lose neighbours in silence."""
+    compare = Scan.compare
+    monkeypatch.setattr(Scan, "compare", lambda *parts: compare(*parts) - 0.01)
+    with pytest.raises(AssertionError, match="more than its bound"):
+        nearest(vectors(5, 8, 14), vectors(100, 8, 15), 3)
 
 
 def test_refuses_a_vector_without_direction_under_the_cosine_only():

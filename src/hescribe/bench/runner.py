@@ -133,6 +133,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
         }  # fmt: skip
         for metric in (all_metrics()[m] for m in task.protocol.metrics):
             rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
+        rows += _recall([predicted[s.id].recall for s in sections], context)
     kept = {} if control else {s: p.mean.astype(np.float32) for s, p in predicted.items()}
     return CellResult(rows, kept)
 
@@ -265,6 +266,18 @@ def _score(
             for g, v, c in zip(sections.genes, values, ceilings, strict=True)
         ]  # fmt: skip
     return rows
+
+
+def _recall(recalls: Sequence[float | None], context: dict[str, Any]) -> list[Row]:
+    """Return the row that says what an approximate search found of the true neighbours; none if all was exact."""
+    approximate = [r for r in recalls if r is not None]
+    if not approximate:
+        return []
+    nan = float("nan")
+    return [
+        Row(**context, metric="neighbour_recall", gene="", value=min(approximate), n_defined=len(approximate),
+            n_undefined=0, chance=nan, ceiling=nan)
+    ]  # fmt: skip
 
 
 def _checked(prediction: Prediction, section: Section, method: str) -> Prediction:

@@ -151,3 +151,13 @@ def _scan_l1(query: np.ndarray, tile: np.ndarray, out: np.ndarray) -> None:
 
 
 scan_l1 = machine_code(_scan_l1, any_order=True)
+
+
+def _affinities(query: np.ndarray, others: np.ndarray, kind: int, out: np.ndarray) -> None:
+    """Write the affinity of each query to its own others, shape ``(n_query, k, n_dims)``."""
+    for i in range(len(query)):
+        for j in range(others.shape[1]):
+            out[i, j] = affinity(query[i], others[i, j], kind)
+
+
+affinities = machine_code(_affinities)

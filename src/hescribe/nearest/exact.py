@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from hescribe.nearest.scan import Best, Scan
+from hescribe.nearest.scan import KINDS, Best, Scan, kernels
 from hescribe.settings import n_workers
 
 QUERIES, TILE = 4096, 4096  # a block of scores takes 64 MB
+GATHERED = 2**23  # numbers of the bank copied at once: 64 MB in float64
 WORTH_THREADS = 2**24  # pairs
 
 
@@ -54,6 +55,18 @@ def search_exact(query: np.ndarray, bank: np.ndarray, k: int, metric: str) -> tu
                 assert not n_wrong, "the scan is wrong by more than its bound"
             rows[first : first + n], affinity[first : first + n] = best.in_order()
     return rows, _distance(affinity, metric)
+
+
+def measure_exact(query: np.ndarray, bank: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
+    """Return the float64 distance of each query to some rows of the bank, shape ``(n_query, k)``."""
+    dtype = np.float32 if query.dtype == bank.dtype == np.float32 else np.float64
+    affinity = np.empty(rows.shape)
+    n = max(1, GATHERED // max(1, rows.shape[1] * query.shape[1]))
+    for start in range(0, len(query), n):
+        some = slice(start, start + n)
+        others = bank[rows[some]].astype(dtype, order="C", copy=False)
+        kernels().affinities(query[some].astype(dtype, order="C"), others, KINDS[metric], affinity[some])
+    return _distance(affinity, metric)
 
 
 def _slices(n: int, n_parts: int) -> list[slice]:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from hescribe.errors import InputError
-from hescribe.nearest.exact import search_exact
+from hescribe.nearest.exact import measure_exact, search_exact
 
 Metric = Literal["cosine", "l2", "l1"]
 METRICS = ("cosine", "l2", "l1")
@@ -22,10 +22,14 @@ class Neighbours:
         Rows of the bank, shape ``(n_query, k)``, int64.
     distance
         Of each, same shape, float32: 1 - cosine, or the L2 or L1 distance.
+    recall
+        Share of the true neighbours that an approximate search found, measured on some of the queries; None of an
+        exact one.
     """
 
     rows: np.ndarray
     distance: np.ndarray
+    recall: float | None = None
 
 
 def nearest(query: np.ndarray, bank: np.ndarray, k: int, *, metric: Metric = "cosine") -> Neighbours:
@@ -64,6 +68,40 @@ def nearest(query: np.ndarray, bank: np.ndarray, k: int, *, metric: Metric = "co
     check_search(query, bank, k, metric)
     rows, distance = search_exact(query, bank, k, metric)
     return Neighbours(rows, distance.astype(np.float32))
+
+
+def measure(query: np.ndarray, bank: np.ndarray, rows: np.ndarray, *, metric: Metric = "cosine") -> np.ndarray:
+    """Return the distance of each query to rows that were found otherwise, float32, shape ``(n_query, k)``.
+
+    Parameters
+    ----------
+    query, bank, metric
+        As for ``nearest``; finite.
+    rows
+        Of the bank, shape ``(n_query, k)``.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, or a row is not in the bank.
+
+    Examples
+    --------
+    >>> measure(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[1, 0]]), metric="l2")
+    array([[1., 5.]], dtype=float32)
+    """
+    query, bank = np.asanyarray(query), np.asanyarray(bank)
+    check_search(query, bank, 1, metric)
+    if rows.ndim != 2 or len(rows) != len(query):
+        raise InputError(f"rows must have the shape ({len(query)}, k), got {rows.shape}")
+    check_rows(rows, len(bank))
+    return measure_exact(query, bank, rows, metric).astype(np.float32)
+
+
+def check_rows(rows: np.ndarray, n_bank: int) -> None:
+    """Raise ``InputError`` if a row is not in the bank."""
+    if rows.size and not 0 <= rows.min() <= rows.max() < n_bank:
+        raise InputError(f"rows {rows.min()} to {rows.max()} are not all in a bank of {n_bank}")
 
 
 def check_search(query: np.ndarray, bank: np.ndarray, k: int, metric: str) -> None:

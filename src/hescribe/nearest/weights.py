@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from hescribe.errors import InputError
+from hescribe.nearest.search import check_rows
 
 Weighting = Literal["uniform", "inverse", "inverse_square", "softmax"]
 WEIGHTINGS = ("uniform", "inverse", "inverse_square", "softmax")
@@ -79,8 +80,7 @@ def average(values: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.nda
     """
     if rows.shape != weights.shape:
         raise InputError(f"rows have the shape {rows.shape} and weights {weights.shape}; both must be (n_query, k)")
-    if rows.size and not 0 <= rows.min() <= rows.max() < len(values):
-        raise InputError(f"rows {rows.min()} to {rows.max()} are not all in a bank of {len(values)}")
+    check_rows(rows, len(values))
     out = np.zeros((len(rows), values.shape[1]))
     for column, weight in zip(rows.T, weights.T, strict=True):  # one neighbour at a time: no (n_query, k, n_columns)
         out += values[column] * weight[:, None]

@@ -1,8 +1,9 @@
 """A bank of training spots: what is retrieved from it, and which spots a prediction rests on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ import pandas as pd
 from hescribe import keys
 from hescribe.data.cohort import Cohort
 from hescribe.errors import InputError
+from hescribe.nearest.ivf import IvfIndex
 from hescribe.nearest.search import Metric, Neighbours, nearest
 from hescribe.nearest.weights import Weighting, average, weigh
+
+Index = Literal["exact", "ivf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +28,14 @@ class Retrieval:
         Of the distance between a query and a spot of the bank.
     weighting, temperature
         What the neighbours weigh: see ``nearest.weights.weigh``.
+    index
+        ``"exact"``, or ``"ivf"`` for the approximate search.
     """
 
     metric: Metric = "cosine"
     weighting: Weighting = "uniform"
     temperature: float = 1.0
+    index: Index = "exact"
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,13 @@ class Bank:
             _as_bytes([s.donor for s in train]),
         )
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the fields, as a fitted attribute is saved."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     @classmethod
     def restore(cls, state: object) -> Self:
-        """Return the bank of a fitted attribute, which is its ``vars``.
+        """Return the bank of a fitted attribute: see ``state``.
 
         Raises
         ------
@@ -117,8 +128,16 @@ class Bank:
         A query of zeros, which has no direction under the cosine, gets the mean of the bank.
         """
         found, asked = self._find(query, max(ks), how)
+        yield from self._average(found, asked, ks, how)
+
+    def answer(self, query: np.ndarray, k: int, how: Retrieval) -> tuple[np.ndarray, float | None]:
+        """Return what ``means`` gives for one k, and the recall of an approximate search."""
+        found, asked = self._find(query, k, how)
+        return next(self._average(found, asked, (k,), how)), found.recall
+
+    def _average(self, found: Neighbours, asked: np.ndarray, ks: Sequence[int], how: Retrieval) -> Iterator[np.ndarray]:
         for k in ks:
-            out = np.tile(self.values.mean(axis=0, dtype=np.float64), (len(query), 1))
+            out = np.tile(self.values.mean(axis=0, dtype=np.float64), (len(asked), 1))
             weights = weigh(found.distance[:, :k], how.weighting, temperature=how.temperature)
             out[asked] = average(self.values, found.rows[:, :k], weights)
             yield out
@@ -161,18 +180,26 @@ class Bank:
         if how.metric != "cosine":
             return self._nearest(query, self.vectors, k, how), np.ones(len(query), dtype=bool)
         asked, usable = (np.asarray((x != 0).any(axis=1)) for x in (query, self.vectors))
+        if not usable.any():
+            return Neighbours(np.empty((0, k), dtype=np.int64), np.empty((0, k))), np.zeros_like(asked)
         if usable.all():
             return self._nearest(query[asked], self.vectors, k, how), asked
-        if not usable.any():
-            return Neighbours(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32)), np.zeros_like(
-                asked
-            )
         found = self._nearest(query[asked], self.vectors[usable], k, how)
-        return Neighbours(np.flatnonzero(usable)[found.rows], found.distance), asked
+        return replace(found, rows=np.flatnonzero(usable)[found.rows]), asked
 
-    @staticmethod
-    def _nearest(query: np.ndarray, vectors: np.ndarray, k: int, how: Retrieval) -> Neighbours:
-        return nearest(query, vectors, min(k, len(vectors)), metric=how.metric)
+    def _nearest(self, query: np.ndarray, vectors: np.ndarray, k: int, how: Retrieval) -> Neighbours:
+        k = min(k, len(vectors))
+        if how.index == "exact":
+            return nearest(query, vectors, k, metric=how.metric)
+        key = (how.metric, k)
+        if key not in self._indexes:
+            self._indexes[key] = IvfIndex.build(vectors, k=k, metric=how.metric)
+        return self._indexes[key].search(query, k)
+
+    @cached_property
+    def _indexes(self) -> dict[tuple[str, int], IvfIndex]:
+        """Approximate indexes by metric and k, built when first asked."""
+        return {}
 
 
 def _as_bytes(names: Sequence[str]) -> np.ndarray:

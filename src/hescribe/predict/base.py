@@ -26,6 +26,8 @@ class Prediction:
     ood
         How unlike the training images each spot looks, 0 to 1, shape ``(n_spots,)``; None if the
         method does not read the image.
+    recall
+        Share of the true neighbours that an approximate search found; None without such a search.
     """
 
     mean: np.ndarray
@@ -33,6 +35,7 @@ class Prediction:
     lower: np.ndarray | None = None
     upper: np.ndarray | None = None
     ood: np.ndarray | None = None
+    recall: float | None = None
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 Retrieval predictors also average training spots, so this is the floor that they must beat.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.params import Params
-from hescribe.predict._bank import Bank, Retrieval
+from hescribe.predict._bank import Bank, Index, Retrieval
 from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
@@ -22,7 +22,6 @@ from hescribe.prep.scale import Scale
 from hescribe.train.inner import PredictEach, choose
 
 KS = (200, 100, 50, 20, 10, 5)  # smoothest first
-RETRIEVAL = Retrieval()  # the plain mean by cosine
 
 
 @dataclass(kw_only=True)
@@ -34,7 +33,10 @@ class KNNPredictor(Params):
     encoder, fov_um, n_rings, standardise
         What is read of the image: see ``SpotInputs``.
     k
-        Number of neighbours; None chooses among 5 to 200 by the inner rule.
+        Number of neighbours; None chooses among 5 to 200 by the inner rule, with the exact search.
+    index
+        ``"exact"``, or ``"ivf"`` for the approximate search in large banks, which needs the extra ``[retrieval]``; the
+        share of the true neighbours that it finds is part of the prediction.
     """
 
     name: ClassVar[str] = "knn"
@@ -44,6 +46,8 @@ class KNNPredictor(Params):
     n_rings: int = 0
     standardise: Standardise = "train"
     k: int | None = None
+    index: Index = "exact"
+    _restored: Bank | None = field(default=None, init=False, repr=False, compare=False)
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Store the bank of training spots."""
@@ -54,22 +58,31 @@ class KNNPredictor(Params):
         k = choose(train, KS, self._fit_path, view_um=view_um, val=val) if self.k is None else self.k
         scale = Scale.of(x)
         x = scale.apply(x)
-        self.genes_, self.k_, self.bank_ = train.genes, min(k, len(x)), vars(Bank.of(train, x))
+        self.genes_, self.k_, self.bank_ = train.genes, min(k, len(x)), Bank.of(train, x).state()
         self.x_mean_, self.x_sd_, self.novelty_ = scale.mean, scale.sd, vars(Novelty.fit(x))
         return self
 
     def predict(self, section: Section) -> Prediction:
         """Return the expression of every spot."""
         x = self._query(section)
-        mean = next(Bank.restore(self.bank_).means(x, (self.k_,), RETRIEVAL))
-        return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x))
+        mean, recall = self._bank().answer(x, self.k_, self._retrieval())
+        return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x), recall=recall)
 
     def explain(self, section: Section) -> pd.DataFrame:
         """Return the training spots that the prediction of every spot rests on: see ``Bank.explain``."""
-        return Bank.restore(self.bank_).explain(self._query(section), section.table.obs_names, self.k_, RETRIEVAL)
+        return self._bank().explain(self._query(section), section.table.obs_names, self.k_, self._retrieval())
 
     def _inputs(self) -> SpotInputs:
         return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)
+
+    def _retrieval(self) -> Retrieval:
+        return Retrieval(index=self.index)
+
+    def _bank(self) -> Bank:
+        """Return the bank, the same object at every call: an approximate index is built once."""
+        if self._restored is None or self._restored.vectors is not self.bank_.get("vectors"):
+            self._restored = Bank.restore(self.bank_)
+        return self._restored
 
     def _query(self, section: Section) -> np.ndarray:
         self.check_fitted()
@@ -79,4 +92,4 @@ class KNNPredictor(Params):
         x = self._inputs().read_kept(train)
         scale = Scale.of(x)
         bank = Bank.of(train, scale.apply(x))
-        return lambda section: bank.means(scale.apply(self._inputs().read(section)), KS, RETRIEVAL)
+        return lambda section: bank.means(scale.apply(self._inputs().read(section)), KS, Retrieval())
