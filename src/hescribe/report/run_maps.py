@@ -1,15 +1,12 @@
 """Maps of a finished run: for each donor one section, measured beside predicted."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hescribe.bench.predicted import read_scored_cohort
 from hescribe.bench.results import Results
-from hescribe.bench.task import PredictionTask
-from hescribe.data.cohort import Cohort
-from hescribe.data.folder import read_index, read_section
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.report.maps import TRUST_ORDER, GeneMap, measure, section_figure
@@ -46,7 +43,7 @@ def donor_maps(results: Results, model: str, trust: pd.DataFrame) -> Iterator[tu
         raise InputError(f"no predictions of {model} were kept")
     own = results.rows.query("model == @model and metric == 'pearson' and gene != ''")
     scored = own.drop_duplicates(["section", "gene"]).set_index("gene")  # the first seed, in panel order
-    cohort = _read_scored_cohort(results)
+    cohort = read_scored_cohort(results)
     for donor in sorted(scored["donor"].unique()):
         section = next(s for s in cohort if s.donor == donor and s.id in predictions)
         scores = scored.loc[scored["section"] == section.id, "value"]
@@ -88,13 +85,3 @@ def choose_genes(trust: pd.DataFrame, panel: set[str]) -> list[str]:
 def _note(trust: pd.DataFrame, gene: str, score: float, *, is_typical: bool) -> str:
     said = str(trust.loc[gene, "trust"]) if "trust" in trust else "not tested against chance"
     return f"{'a gene of median score: ' if is_typical else ''}{said}; Pearson {score:.2f} in this section"
-
-
-def _read_scored_cohort(results: Results) -> Cohort:
-    """Return the sections that were scored: those with an image."""
-    path = Path(results.study.cohort)
-    record = read_index(path)
-    cohort = Cohort(tuple(read_section(r, path) for r in record.section if r.image is not None), record.card)
-    if PredictionTask(cohort, results.protocol).data_hash != results.plan["data_hash"]:
-        raise InputError(f"the cohort in {path} changed after the run; run the benchmark again")
-    return cohort

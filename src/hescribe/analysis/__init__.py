@@ -1,0 +1,1 @@
+"""What predicted expression is good for: domains, genes, gene sets and co-expression, beside what was measured."""
