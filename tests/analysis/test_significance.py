@@ -113,9 +113,9 @@ def test_an_undefined_test_counts_as_none():
     np.testing.assert_allclose(adjust(np.array([0.02, np.nan, 0.04]))[[0, 2]], adjust(np.array([0.02, 0.04])))
 
 
-def test_donors_are_combined_as_fisher_does():
+def test_donors_are_combined_as_stouffer_does():
     p = np.array([[0.03], [0.2], [0.6]])
-    assert combine(p, ["A", "B", "C"])[0] == pytest.approx(stats.combine_pvalues(p[:, 0], method="fisher").pvalue)
+    assert combine(p, ["A", "B", "C"])[0] == pytest.approx(stats.combine_pvalues(p[:, 0], method="stouffer").pvalue)
 
 
 def test_copies_of_one_section_add_no_evidence():
@@ -124,8 +124,14 @@ def test_copies_of_one_section_add_no_evidence():
     assert combine(p, list("ABCDE"))[0] < 0.001
 
 
-def test_one_section_without_any_relation_does_not_outweigh_another():
-    assert combine(np.array([[1e-6], [1.0]]), ["A", "A"])[0] == pytest.approx(2e-6, rel=0.01)
+def test_a_section_that_runs_against_its_prediction_counts_against_the_gene():
+    assert combine(np.array([[0.01], [0.99]]), ["A", "A"])[0] == pytest.approx(0.5)
+    assert combine(np.array([[0.01], [0.99]]), ["A", "B"])[0] == pytest.approx(0.5)
+
+
+def test_a_p_value_of_zero_or_one_stays_a_number():
+    assert np.isfinite(combine(np.array([[0.0], [1.0]]), ["A", "B"])).all()
+    assert combine(np.array([[0.0]]), ["A"])[0] < 1e-100
 
 
 def test_sections_without_a_gene_are_left_out():

@@ -19,6 +19,7 @@ from hescribe.prep.graph import spot_graph
 N_DIMS = 9  # components that are clustered
 N_STARTS = 10  # of k-means
 UNLABELLED = ("", "undetermined")  # words for a spot that the pathologist left open
+NOISE = "noise"
 IN_ONE_UNIT = ("predicted", "measured")  # inputs whose columns are not brought to one spread
 
 
@@ -120,37 +121,62 @@ def score_domains(
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415 - 1 s
 
-    labels = read_labels(section)
-    if labels is None:
-        raise InputError(f"section {section.id} has no labels of two regions to compare domains with")
-    labelled = labels != ""
-    truth, n_domains = labels[labelled], len(set(labels[labelled]))
-    near = _averaging(section, labelled)
+    labelled, truth = _labelled(section)
+    n_domains = len(set(truth))
     scores = []
-    for name, values in {**inputs, "noise": None}.items():
-        if values is not None and len(values) != section.n_spots:
-            raise InputError(f"{name} has {len(values)} rows, expected {section.n_spots}: one for every spot")
-        for smooth in (False, True):
-            found = []
-            for seed in seeds:
-                x = _prepare(name, values, labelled, seed)
-                label = find_domains(near @ x if smooth else x, n_domains, seed=seed)
-                found.append((adjusted_rand_score(truth, label), normalized_mutual_info_score(truth, label)))
-            (ari, nmi), (ari_sd, nmi_sd) = np.mean(found, axis=0), np.std(found, axis=0)
-            scores.append(
-                DomainScore(
-                    section=section.id, donor=section.donor, source=name, smooth=smooth, n_spots=int(labelled.sum()),
-                    n_domains=n_domains, ari=float(ari), ari_sd=float(ari_sd), nmi=float(nmi), nmi_sd=float(nmi_sd),
-                )
-            )  # fmt: skip
+    for name, smooth in [(n, s) for n in (*inputs, NOISE) for s in (False, True)]:
+        found = [section_domains(section, name, inputs.get(name), smooth=smooth, seed=s)[labelled] for s in seeds]
+        agreement = [(adjusted_rand_score(truth, f), normalized_mutual_info_score(truth, f)) for f in found]
+        (ari, nmi), (ari_sd, nmi_sd) = np.mean(agreement, axis=0), np.std(agreement, axis=0)
+        scores.append(
+            DomainScore(
+                section=section.id, donor=section.donor, source=name, smooth=smooth, n_spots=len(truth),
+                n_domains=n_domains, ari=float(ari), ari_sd=float(ari_sd), nmi=float(nmi), nmi_sd=float(nmi_sd),
+            )
+        )  # fmt: skip
     return scores
 
 
-def _prepare(name: str, values: np.ndarray | None, labelled: np.ndarray, seed: int) -> np.ndarray:
+def section_domains(
+    section: Section, name: str, values: np.ndarray | None, *, smooth: bool = False, seed: int = 0
+) -> np.ndarray:
+    """Return the domain of each spot of a labelled section, -1 where there is no label; as many as there are labels.
+
+    Parameters
+    ----------
+    section
+        With labels on at least two regions.
+    name, values
+        An input as in ``score_domains``; None for noise.
+    smooth
+        Whether each spot is averaged with the labelled spots that touch it.
+    seed
+        Of k-means, and of the noise.
+
+    Raises
+    ------
+    InputError
+        As ``score_domains`` does.
+    """
+    labelled, truth = _labelled(section)
     if values is None:
-        return np.random.default_rng(seed).normal(size=(int(labelled.sum()), N_DIMS))
-    x = values[labelled].astype(np.float64)
-    return x if name in IN_ONE_UNIT else (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+        x = np.random.default_rng(seed).normal(size=(len(truth), N_DIMS))
+    elif len(values) != section.n_spots:
+        raise InputError(f"{name} has {len(values)} rows, expected {section.n_spots}: one for every spot")
+    else:
+        x = values[labelled].astype(np.float64)
+        x = x if name in IN_ONE_UNIT else (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+    found = np.full(section.n_spots, -1)
+    found[labelled] = find_domains(_averaging(section, labelled) @ x if smooth else x, len(set(truth)), seed=seed)
+    return found
+
+
+def _labelled(section: Section) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mask of the spots with a label, and their labels."""
+    labels = read_labels(section)
+    if labels is None:
+        raise InputError(f"section {section.id} has no labels of two regions to compare domains with")
+    return labels != "", labels[labels != ""]
 
 
 def _averaging(section: Section, labelled: np.ndarray) -> sparse.csr_matrix:

@@ -14,6 +14,7 @@ from hescribe.analysis.domains import DomainScore, read_labels, score_domains
 from hescribe.analysis.gene_sets import GeneSet, find_sets, published_sets, set_expression
 from hescribe.analysis.significance import Association, adjust, associate, combine
 from hescribe.data.section import Section
+from hescribe.encode.base import create_encoder
 from hescribe.encode.features import embed_section
 from hescribe.errors import InputError
 from hescribe.metrics.gene import remove_linear
@@ -94,7 +95,7 @@ class Analysis:
         What was analysed.
     genes
         One row for each gene, the surest first: mean correlation over donors ``r``, of the lowest and the highest
-        section, median ``n_effective`` and ``n_spots``, ``p`` of no relation in any section and the false discovery
+        section, median ``n_effective`` and ``n_spots``, ``p`` over donors and the false discovery
         rate ``q``, the same were all spots independent (``p_naive``, ``q_naive``), ``r_without_depth`` and
         ``q_without_depth`` after log total counts were taken out of both maps, and the sections and donors
         behind them.
@@ -167,7 +168,10 @@ def analyse(
     ------
     InputError
         If no section has enough spots.
+    UnknownNameError
+        If there is no such encoder.
     """
+    create_encoder(encoder)  # a wrong name is told before anything is computed
     large = tuple(p for p in predicted if p.section.kept.sum() >= SMALLEST)
     if not large:
         raise InputError(f"no section has {SMALLEST} spots with measured expression; there is nothing to analyse")

@@ -28,7 +28,7 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 for group in ("data", "bench"):
     app.add_typer(importlib.import_module(f"hescribe.cli.{group}").app, name=group)
-for module in ("model", "complete", "machine", "demo"):
+for module in ("model", "complete", "analyse", "machine", "demo"):
     importlib.import_module(f"hescribe.cli.{module}").add_to(app)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from matplotlib import colormaps
 from matplotlib.collections import EllipseCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -113,7 +113,9 @@ def measure(section: Section, genes: list[str], *, min_counts: int = 0) -> np.nd
     return values
 
 
-def section_figure(section: Section, maps: list[GeneMap], *, ood: np.ndarray | None = None) -> Figure:
+def section_figure(
+    section: Section, maps: list[GeneMap], *, ood: np.ndarray | None = None, unit: str = LOGNORM_UNIT
+) -> Figure:
     """Return H&E, and for each gene measured | predicted | error, or predicted alone.
 
     Measured and predicted share one colour scale; the error (predicted - measured) has its own,
@@ -127,6 +129,8 @@ def section_figure(section: Section, maps: list[GeneMap], *, ood: np.ndarray | N
         One to six genes, all measured or none.
     ood
         Out-of-distribution score of every spot, shape ``(n_spots,)``; None leaves its map out.
+    unit
+        Of what is drawn, in words.
     """
     is_measured = bool(maps) and maps[0].measured is not None
     n_columns = 1 if is_measured else 3  # of genes
@@ -147,7 +151,7 @@ def section_figure(section: Section, maps: list[GeneMap], *, ood: np.ndarray | N
         _draw_gene(sheet, left, top + HEAD_IN, gene_map)
     grey = "; grey: too few counts to be a target" if any(_has_gaps(m) for m in maps) else ""
     scale = "measured and predicted on one colour scale, " if is_measured else ""
-    sheet.write(first, height - 0.1, f"{scale}{LOGNORM_UNIT}{grey}", fontsize=7.5, color=GREY)
+    sheet.write(first, height - 0.1, f"{scale}{unit}{grey}", fontsize=7.5, color=GREY)
     return sheet.figure
 
 
@@ -202,7 +206,9 @@ class Sheet:
         """Write at a place in inches."""
         self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
 
-    def draw_spots(self, at: tuple[float, float], title: str, values: np.ndarray, norm: Normalize, cmap: str) -> None:
+    def draw_spots(
+        self, at: tuple[float, float], title: str, values: np.ndarray, norm: Normalize, cmap: str | Colormap
+    ) -> None:
         """Draw the spots in the colours of values of shape ``(n_spots,)``, the map's upper left corner at a place."""
         view, (x, y) = self.view, at
         self.write(x, y - 0.05, title, fontsize=8.5, color=GREY)
@@ -211,7 +217,7 @@ class Sheet:
         spots = EllipseCollection(
             size, size, np.zeros_like(size), units="xy", offsets=centres, offset_transform=self.axes.transData,
             linewidths=0, array=np.ma.masked_invalid(values), norm=norm,
-            cmap=colormaps[cmap].with_extremes(bad=NO_DATA),
+            cmap=colormaps.get_cmap(cmap).with_extremes(bad=NO_DATA),
         )  # fmt: skip
         self.axes.add_collection(spots, autolim=False)
 
