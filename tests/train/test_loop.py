@@ -175,3 +175,19 @@ def test_a_cohort_without_spots_to_choose_on_is_refused(cohort):
     one = cohort.where(lambda s: s.id == "s0").map(lambda s: s.with_kept(np.zeros(s.n_spots, bool)))
     with pytest.raises(InputError, match="too small to choose parameters"):
         inner_scores(one, lambda train: lambda section: iter([]))
+
+
+def test_a_part_of_the_network_can_take_smaller_steps():
+    network = torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1), "head": torch.nn.Linear(1, 1)})
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    optimiser = Recipe(lr=0.1, weight_decay=0.0, shares=(("encoder.", 0.01),)).optimiser(network)
+    sum(p.sum() for p in network.parameters()).backward()
+    optimiser.step()  # Adam's first step is lr, whatever the gradient
+    moved = {k: (before[k] - v).abs().item() for k, v in network.state_dict().items()}
+    assert moved["encoder.weight"] == pytest.approx(0.001, rel=1e-3)
+    assert moved["head.weight"] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_refuses_smaller_steps_of_a_part_that_is_not_there():
+    with pytest.raises(InputError, match=r"starts with 'encoder\.'"):
+        Recipe(shares=(("encoder.", 0.1),)).optimiser(torch.nn.Linear(1, 1))

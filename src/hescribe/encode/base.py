@@ -43,7 +43,9 @@ class ImageEncoder(Protocol):
         ...
 
 
-encoders: Registry[ImageEncoder] = Registry("encoder", "hescribe.encode", besides=("features", "accelerate"))
+encoders: Registry[ImageEncoder] = Registry(
+    "encoder", "hescribe.encode", besides=("features", "accelerate", "trainable")
+)
 
 
 def create_encoder(name: str) -> ImageEncoder:

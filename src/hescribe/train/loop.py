@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hescribe.errors import TrainingError
+from hescribe.errors import InputError, TrainingError
 from hescribe.progress import track
 
 WARM_UP = 0.05  # share of the steps in which the step size of "cosine" rises
@@ -36,6 +36,9 @@ class Recipe:
     schedule
         Of ``train_steps``. ``"cosine"``: the step size rises to ``lr`` in the first 5 % of the steps and falls to
         0 along a cosine.
+    shares
+        Parts of the network that take smaller steps: the start of the names of their weights, and the share of ``lr``.
+        ``(("encoder.", 0.1),)`` is usual for an encoder that was trained before.
     """
 
     batch_size: int = 128
@@ -43,6 +46,22 @@ class Recipe:
     weight_decay: float = 1e-2
     seed: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
+    shares: tuple[tuple[str, float], ...] = ()
+
+    def optimiser(self, network: nn.Module) -> "AdamW":
+        """Return the optimiser of what is to be trained of a network.
+
+        Raises
+        ------
+        InputError
+            If a part that takes smaller steps is not in the network.
+        """
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        for start, _ in self.shares:
+            if not any(name.startswith(start) for name in trained):
+                raise InputError(f"no weight to be trained has a name that starts with {start!r}")
+        shares = [next((s for start, s in self.shares if name.startswith(start)), 1.0) for name in trained]
+        return AdamW(list(trained.values()), lr=self.lr, weight_decay=self.weight_decay, shares=shares)
 
     def lr_at(self, step: int, n_steps: int) -> float:
         """Return the step size of a step, counted from 0, of so many.
@@ -71,17 +90,24 @@ class AdamW:
         Tensors to change; those without a gradient are left alone.
     lr, weight_decay
         Step size, and the share of it by which weights shrink.
+    shares
+        Of the step size, for each tensor; 1 by default.
     """
 
     BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the paper's
 
-    def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, shares: list[float] | None = None
+    ) -> None:
         self.lr, self.weight_decay, self.n_steps = lr, weight_decay, 0
-        self.state = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+        self.state = [
+            (p, torch.zeros_like(p), torch.zeros_like(p), share)
+            for p, share in zip(parameters, shares or [1.0] * len(parameters), strict=True)
+        ]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for weight, _, _ in self.state:
+        for weight, *_ in self.state:
             weight.grad = None
 
     @torch.no_grad()
@@ -89,13 +115,14 @@ class AdamW:
         """Change every parameter by its gradient."""
         self.n_steps += 1
         scale1, scale2 = 1 - self.BETA1**self.n_steps, 1 - self.BETA2**self.n_steps
-        for weight, mean, square in self.state:
+        for weight, mean, square, share in self.state:
             if weight.grad is None:
                 continue
-            weight.mul_(1 - self.lr * self.weight_decay)
+            lr = share * self.lr
+            weight.mul_(1 - lr * self.weight_decay)
             mean.lerp_(weight.grad, 1 - self.BETA1)
             square.mul_(self.BETA2).addcmul_(weight.grad, weight.grad, value=1 - self.BETA2)
-            weight.addcdiv_(mean, (square / scale2).sqrt_().add_(self.EPS), value=-self.lr / scale1)
+            weight.addcdiv_(mean, (square / scale2).sqrt_().add_(self.EPS), value=-lr / scale1)
 
 
 _drawing = RLock()
@@ -155,7 +182,7 @@ def train_network(
     device = _device()
     network.to(device)
     tensors = tuple(t.to(device) for t in data)
-    optimiser = AdamW(list(network.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimiser = recipe.optimiser(network)
     order = torch.Generator().manual_seed(recipe.seed)
     out = []
     with seeded(recipe.seed), _one_thread():
@@ -203,7 +230,7 @@ def train_steps(
     """
     device = _device()
     network.to(device)
-    optimiser = AdamW(list(network.parameters()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimiser = recipe.optimiser(network)
     generator = torch.Generator().manual_seed(recipe.seed)
     batches = _passes(n_rows, min(recipe.batch_size, n_rows), generator)
     with seeded(recipe.seed), _one_thread():
