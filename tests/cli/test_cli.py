@@ -8,6 +8,7 @@ import sys
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -202,6 +203,19 @@ def test_predict_takes_a_cohort_a_section_and_an_image(cohort, model, tmp_path):
     assert by_image["sections"][0]["n_genes"] == 12
     assert (by_section["trained_on"], by_image["trained_on"]) == (["s1"], ["s1"])  # the bare image by its tissue
     assert sorted(p.name for p in (tmp_path / "P2").iterdir()) == ["s1.h5ad", "s1.png"]
+
+
+def test_predict_names_the_training_spots_that_predictions_rest_on(cohort, model, tmp_path):
+    given("fit", "knn", cohort, "--out", tmp_path / "K", "--set", "encoder=color", "--set", "k=3")
+    given("predict", tmp_path / "K", cohort / "sections/s1.h5ad", "--out", tmp_path / "P", "--explain")
+    table = pd.read_csv(tmp_path / "P" / "s1.neighbours.csv")
+    assert list(table["rank"][:4]) == [1, 2, 3, 1]
+    own = table[table["rank"] == 1]
+    assert (own["spot"] == own["train_spot"]).all()
+    assert set(own["section"]) == {"s1"}
+    message = told("predict", model, cohort, "--out", tmp_path / "Q", "--explain")
+    assert "averages no training spots" in message
+    assert not (tmp_path / "Q").exists()
 
 
 def test_predict_tells_what_it_cannot_predict(cohort, model, tmp_path):

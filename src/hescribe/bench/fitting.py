@@ -1,12 +1,14 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from hescribe import keys
+from hescribe._support import write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
 from hescribe.bench.protocols import Protocol
@@ -18,7 +20,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print, to_mark
 from hescribe.data.section import Section
 from hescribe.errors import InputError
-from hescribe.predict.base import Predictor
+from hescribe.predict.base import Explains, Predictor
 from hescribe.progress import track
 
 
@@ -87,6 +89,27 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
         "unit": "ln(1 + 1e4 * count / depth)", "version": model.info.version,
     }  # fmt: skip
     return table
+
+
+def check_explains(model: FittedModel) -> None:
+    """Raise ``InputError`` if the predictions of a model do not rest on single training spots."""
+    if not isinstance(model.predictor, Explains):
+        raise InputError(
+            f"{model.info.method} averages no training spots; --explain is for methods that do, such as knn"
+        )
+
+
+def write_neighbours(path: Path, model: FittedModel, section: Section) -> None:
+    """Write the training spots that the prediction of every spot of a section rests on, as CSV: see ``Explains``.
+
+    Raises
+    ------
+    InputError
+        If the model retrieves none.
+    """
+    check_explains(model)
+    with write_whole(path) as tmp:
+        model.predictor.explain(section.blind()).to_csv(tmp, index=False)  # type: ignore[attr-defined]
 
 
 def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:

@@ -101,9 +101,12 @@ def predict(
     *,
     out: Annotated[Path, typer.Option(help="Folder to write: one h5ad and one map a section.")],
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write the training spots that predictions rest on, one CSV a section.")
+    ] = False,
 ) -> None:
     """Predict expression; on a bare image, on a grid of spots over the tissue."""
-    from hescribe.bench.fitting import predict_table  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.fitting import check_explains, predict_table, write_neighbours  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.leakage import find_trained_sections  # noqa: PLC0415
     from hescribe.bench.model_folder import read_model  # noqa: PLC0415
     from hescribe.data.duplicates import take_print  # noqa: PLC0415
@@ -111,6 +114,8 @@ def predict(
     from hescribe.report.maps import write_map  # noqa: PLC0415
 
     fitted = read_model(model)
+    if explain:
+        check_explains(fitted)
     dataset = _dataset_of(source)
     done, left_out = [], []
     prints = []
@@ -121,6 +126,8 @@ def predict(
         table = predict_table(fitted, section)
         write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
+        if explain:
+            write_neighbours(out / f"{section.id}.neighbours.csv", fitted, section)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
         prints.append(take_print(section, dataset, frozenset(fitted.info.genes)))
     if not done:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
@@ -58,6 +59,20 @@ class Predictor(Protocol):
 
     def predict(self, section: Section) -> Prediction:
         """Return the expression of every spot of a blind section."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A predictor whose predictions are averages of training spots, and that can name them."""
+
+    def explain(self, section: Section) -> pd.DataFrame:
+        """Return the training spots that the prediction of every spot rests on.
+
+        Returns
+        -------
+        One line for each of them, best first: ``spot, rank, section, donor, train_spot, distance, weight``.
+        """
         ...
 
 
