@@ -3,15 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-N_HIDDEN = 16  # units between an offset and its bias
+from hescribe.train.attention import NeighbourhoodAttention
+
 PUBLISHED_FEED = 2048  # width of the published feed-forward layers, torch's default
 
 
 class NeighbourhoodNetwork(nn.Module):
     """What a spot's hidden values are, from the spot and those around it.
-
-    Attention runs over the spots of one neighbourhood, in layers that normalise first. Only the centre is
-    asked of the last layer.
 
     Parameters
     ----------
@@ -25,8 +23,7 @@ class NeighbourhoodNetwork(nn.Module):
         super().__init__()
         self.missing = nn.Parameter(torch.zeros(n_genes))  # stands for a value that is not visible
         self.embed = nn.Linear(2 * n_genes + n_image, n_dims)
-        self.place = nn.Sequential(nn.Linear(3, N_HIDDEN), nn.GELU(), nn.Linear(N_HIDDEN, n_layers * n_heads))
-        self.layers = nn.ModuleList(_Layer(n_dims, n_heads) for _ in range(n_layers))
+        self.attention = NeighbourhoodAttention(n_dims, n_heads=n_heads, n_layers=n_layers)
         self.norm, self.head = nn.LayerNorm(n_dims), nn.Linear(n_dims, n_genes)
         # A gene that is never asked for in training keeps the answer 0: the level it is centred on.
         nn.init.zeros_(self.head.weight)
@@ -56,39 +53,7 @@ class NeighbourhoodNetwork(nn.Module):
         absent
             True where there is no such neighbour, shape ``(n, n_tokens)``; never at the centre.
         """
-        offset = points[:, None] - points[:, :, None]  # (n, n_tokens, n_tokens, 2), from query to key
-        offset = torch.cat([offset, torch.linalg.vector_norm(offset, dim=-1, keepdim=True)], dim=-1)
-        bias = self.place(offset).masked_fill(absent[:, None, :, None], -torch.inf)
-        biases = bias.permute(0, 3, 1, 2).chunk(len(self.layers), dim=1)  # of each layer (n, n_heads, query, key)
-        for layer, at in zip(self.layers[:-1], biases, strict=False):
-            tokens = layer(tokens, tokens, at)
-        centre = self.layers[-1](tokens[:, :1], tokens, biases[-1][:, :, :1])
-        return self.head(self.norm(centre[:, 0]))
-
-
-class _Layer(nn.Module):
-    """Attention and a feed-forward block, each on normalised tokens and added to what came in."""
-
-    def __init__(self, n_dims: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.before, self.between = nn.LayerNorm(n_dims), nn.LayerNorm(n_dims)
-        self.query, self.key_value = nn.Linear(n_dims, n_dims), nn.Linear(n_dims, 2 * n_dims)
-        self.out = nn.Linear(n_dims, n_dims)
-        self.feed = nn.Sequential(nn.Linear(n_dims, 2 * n_dims), nn.GELU(), nn.Linear(2 * n_dims, n_dims))
-
-    def forward(self, asking: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
-        """Return the asking tokens, changed by all tokens of their neighbourhood."""
-        query = self._split(self.query(self.before(asking)))
-        key, value = (self._split(x) for x in self.key_value(self.before(tokens)).chunk(2, dim=-1))
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        found = torch.softmax(scores + bias, dim=-1).to(value) @ value
-        asking = asking + self.out(found.transpose(1, 2).flatten(2))
-        return asking + self.feed(self.between(asking))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Return ``(n, n_heads, n_tokens, n_dims / n_heads)`` of ``(n, n_tokens, n_dims)``."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return self.head(self.norm(self.attention(tokens, points, absent)))
 
 
 class BatchAttentionNetwork(nn.Module):

@@ -30,12 +30,15 @@ class Retrieval:
         What the neighbours weigh: see ``nearest.weights.weigh``.
     index
         ``"exact"``, or ``"ivf"`` for the approximate search.
+    weigh_by
+        Metric of the distance that weights are taken of, ``"l1"`` or ``"l2"``; None: that of the search.
     """
 
     metric: Metric = "cosine"
     weighting: Weighting = "uniform"
     temperature: float = 1.0
     index: Index = "exact"
+    weigh_by: Literal["l1", "l2"] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,22 @@ class Bank:
         rows = {name: getattr(self, name)[keep] for name in ("vectors", "values", "section", "spot_names")}
         return Bank(**rows, section_names=self.section_names, donor_names=self.donor_names)
 
+    def section_centred(self) -> "Bank":
+        """Return the bank with the level of each section taken out of what its spots carry, and the common one put in.
+
+        A prediction averages spots of several sections. What it takes of each then tells of genes, and not of how deep
+        a section was sequenced, which would enter as noise: which sections are near changes from spot to spot. The
+        common level is the mean over donors of the means over their sections.
+        """
+        level = np.zeros((len(self.section_names), self.values.shape[1]))
+        by_donor: dict[str, list[int]] = {}
+        donors = _as_names(self.donor_names)
+        for i in np.unique(self.section):
+            level[i] = self.values[self.section == i].mean(axis=0, dtype=np.float64)
+            by_donor.setdefault(donors[i], []).append(i)
+        common = np.mean([level[of_donor].mean(axis=0) for of_donor in by_donor.values()], axis=0)
+        return replace(self, values=(self.values - level[self.section] + common).astype(self.values.dtype))
+
     def means(self, query: np.ndarray, ks: Sequence[int], how: Retrieval) -> Iterator[np.ndarray]:
         """Yield what the k nearest carry, averaged, for each k (at most the bank), shape ``(n_query, n_genes)``.
 
@@ -155,7 +174,7 @@ class Bank:
         Returns
         -------
         Columns ``spot, rank, section, donor, train_spot, distance, weight``; the weights of a spot add up to 1, and the
-        weighted mean of the targets of its training spots is its prediction.
+        weighted mean of what its training spots carry is its prediction.
         """
         found, asked = self._find(query, k, how)
         rows, n = found.rows.ravel(), found.rows.shape[1]
@@ -188,7 +207,14 @@ class Bank:
         return replace(found, rows=np.flatnonzero(usable)[found.rows]), asked
 
     def _nearest(self, query: np.ndarray, vectors: np.ndarray, k: int, how: Retrieval) -> Neighbours:
-        k = min(k, len(vectors))
+        found = self._search(query, vectors, min(k, len(vectors)), how)
+        if how.weigh_by is None:
+            return found
+        norm = 1 if how.weigh_by == "l1" else 2
+        columns = [np.linalg.norm(query - vectors[rows], ord=norm, axis=1) for rows in found.rows.T]
+        return replace(found, distance=np.stack(columns, axis=1))
+
+    def _search(self, query: np.ndarray, vectors: np.ndarray, k: int, how: Retrieval) -> Neighbours:
         if how.index == "exact":
             return nearest(query, vectors, k, metric=how.metric)
         key = (how.metric, k)

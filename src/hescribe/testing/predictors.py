@@ -18,7 +18,9 @@ from hescribe.predict.base import Prediction, Predictor, predictors
 from hescribe.testing.cohorts import colour_cohort
 
 FAST: dict[str, dict[str, object]] = {
-    "mlp": {"epochs": 2}
+    "bleep": {"epochs": 2, "batch_size": 64},
+    "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
+    "mlp": {"epochs": 2},
 }  # parameters that make a fit quick without changing what is tested
 
 

@@ -1,0 +1,68 @@
+"""Attention over a spot and its surroundings: memory is linear in spots, and no other spot can be seen."""
+
+import torch
+from torch import Tensor, nn
+
+N_HIDDEN = 16  # units between an offset and its bias
+
+
+class NeighbourhoodAttention(nn.Module):
+    """Layers of attention over the spots of one neighbourhood, of which only the centre is wanted.
+
+    They normalise first. Where a neighbour lies enters as a bias of each head, learned from the offset.
+
+    Parameters
+    ----------
+    n_dims, n_heads, n_layers
+        Width of a token, heads of attention, layers.
+    """
+
+    def __init__(self, n_dims: int, *, n_heads: int, n_layers: int) -> None:
+        super().__init__()
+        self.place = nn.Sequential(nn.Linear(3, N_HIDDEN), nn.GELU(), nn.Linear(N_HIDDEN, n_layers * n_heads))
+        self.layers = nn.ModuleList(_Layer(n_dims, n_heads) for _ in range(n_layers))
+
+    def forward(self, tokens: Tensor, points: Tensor, absent: Tensor) -> Tensor:
+        """Return the centres, shape ``(n, n_dims)``.
+
+        Parameters
+        ----------
+        tokens
+            The centre and its neighbours, shape ``(n, n_tokens, n_dims)``.
+        points
+            Their places in pitches, shape ``(n, n_tokens, 2)``.
+        absent
+            True where there is no such neighbour, shape ``(n, n_tokens)``; never at the centre.
+        """
+        offset = points[:, None] - points[:, :, None]  # (n, n_tokens, n_tokens, 2), from query to key
+        offset = torch.cat([offset, torch.linalg.vector_norm(offset, dim=-1, keepdim=True)], dim=-1)
+        bias = self.place(offset).masked_fill(absent[:, None, :, None], -torch.inf)
+        biases = bias.permute(0, 3, 1, 2).chunk(len(self.layers), dim=1)  # of each layer (n, n_heads, query, key)
+        for layer, at in zip(self.layers[:-1], biases, strict=False):
+            tokens = layer(tokens, tokens, at)
+        return self.layers[-1](tokens[:, :1], tokens, biases[-1][:, :, :1])[:, 0]
+
+
+class _Layer(nn.Module):
+    """Attention and a feed-forward block, each on normalised tokens and added to what came in."""
+
+    def __init__(self, n_dims: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.before, self.between = nn.LayerNorm(n_dims), nn.LayerNorm(n_dims)
+        self.query, self.key_value = nn.Linear(n_dims, n_dims), nn.Linear(n_dims, 2 * n_dims)
+        self.out = nn.Linear(n_dims, n_dims)
+        self.feed = nn.Sequential(nn.Linear(n_dims, 2 * n_dims), nn.GELU(), nn.Linear(2 * n_dims, n_dims))
+
+    def forward(self, asking: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Return the asking tokens, changed by all tokens of their neighbourhood."""
+        query = self._split(self.query(self.before(asking)))
+        key, value = (self._split(x) for x in self.key_value(self.before(tokens)).chunk(2, dim=-1))
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        found = torch.softmax(scores + bias, dim=-1).to(value) @ value
+        asking = asking + self.out(found.transpose(1, 2).flatten(2))
+        return asking + self.feed(self.between(asking))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Return ``(n, n_heads, n_tokens, n_dims / n_heads)`` of ``(n, n_tokens, n_dims)``."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
