@@ -9,7 +9,7 @@ import pytest
 
 from hescribe import keys
 from hescribe.bench import runner, store
-from hescribe.bench.ladder import LADDER, create_model, is_control
+from hescribe.bench.ladder import LADDER, ShuffledPairs, create_model, is_control
 from hescribe.bench.protocols import list_protocols, read_protocol
 from hescribe.bench.results import Results
 from hescribe.bench.runner import plan_cells, run_cell, run_study
@@ -347,3 +347,11 @@ def test_store_writes_rows_last(task, tmp_path, monkeypatch):
         Store(tmp_path).write("k", result.rows, result.predictions)
     assert (tmp_path / "predictions" / "k.npz").exists()
     assert not Store(tmp_path).has("k")
+
+
+def test_shuffled_pairs_may_be_those_of_any_predictor(cohort):
+    """The nearest train spot of a train spot is itself: it is given the expression of another of its section."""
+    fitted = ShuffledPairs(base=KNNPredictor(encoder="color", k=1)).fit(cohort)
+    predicted, target = fitted.predict(cohort[0].blind()).mean, cohort[0].layer(keys.TARGET)
+    np.testing.assert_allclose(np.sort(predicted, axis=0), np.sort(target, axis=0), rtol=1e-5)
+    assert (np.abs(predicted - target).max(axis=1) > 1e-3).mean() > 0.8

@@ -98,3 +98,28 @@ def test_refuses_the_bank_of_an_older_model(cohort):
     fitted.bank_ = np.ones((294, 6))
     with pytest.raises(InputError, match="another version of the program; fit the model again"):
         fitted.predict(cohort[0].blind())
+
+
+def test_takes_the_level_of_each_section_out_and_the_common_one_in(cohort):
+    """Levels 0, 1 and 5; two sections are of one donor, so that the common level is (0.5 + 5) / 2."""
+
+    def level(section):
+        table = section.table.copy()
+        table.layers[keys.TARGET] = np.array([-1.0, 1.0])[np.arange(49) % 2, None] + np.zeros((49, 12))
+        table.layers[keys.TARGET] += {"s0": 0.0, "s1": 1.0, "s2": 5.0}[section.id]
+        return section.with_table(table).with_kept(np.arange(49) < 48)
+
+    three = cohort.where(lambda s: s.id in {"s0", "s1", "s2"}).map(level)
+    bank = Bank.of(three, np.ones((3 * 48, 2))).section_centred()
+    np.testing.assert_allclose(bank.values[:, 0].reshape(3, 48), np.tile([1.75, 3.75], (3, 24)))
+
+
+def test_weights_may_be_taken_of_another_distance_than_the_search(bank):
+    """The nearest by cosine is far by L1: lengths count for the weights, and not for the order."""
+    vectors, values = np.array([[4.0, 0.0], [0.6, 0.8]]), np.array([[0.0], [1.0]])
+    two = Bank(vectors, values, bank.section[:2], bank.spot_names[:2], bank.section_names, bank.donor_names)
+    how = Retrieval(weighting="inverse_square", weigh_by="l1")
+    query = np.array([[1.0, 0.0]])  # L1 distances 3 and 1.2
+    expected = (1 / 1.2**2) / (1 / 1.2**2 + 1 / 3**2)
+    assert next(two.means(query, (2,), how))[0, 0] == pytest.approx(expected)
+    assert two.explain(query, ["a"], 2, how)["distance"].to_list() == pytest.approx([3.0, 1.2])

@@ -251,6 +251,28 @@ def test_components_have_unit_variance_and_leave_constants_out():
     assert ImageScale.of(x, None).apply(x).shape == (200, 6)
 
 
+def test_images_that_do_not_differ_give_one_silent_component():
+    x = np.full((20, 6), 3.0, dtype=np.float32)
+    np.testing.assert_array_equal(ImageScale.of(x, 4).apply(x + np.arange(6, dtype=np.float32)), np.zeros((20, 1)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_neighbours": 0}, {"n_neighbours": 100}, {"place": False}])
+def test_a_section_without_kept_spots_and_any_number_of_neighbours_do_no_harm(cohort, changes):
+    part = cohort.map(lambda s: s.with_kept(np.full(s.n_spots, s.id != "s1")))
+    fitted = make("mclstexp", **changes).fit(part)
+    assert np.isfinite(fitted.predict(cohort[1].blind()).mean).all()
+    assert "s1" not in set(fitted.explain(cohort[1].blind())["section"])
+
+
+def test_predicting_draws_no_random_number_of_the_caller(cohort):
+    fitted = make("bleep").fit(cohort)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    fitted.predict(cohort[0].blind())
+    assert torch.equal(torch.rand(1), expected)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_a_cohort_of_one_small_section_is_enough(name):
     section = colour_section(0, "D0", n_side=3)

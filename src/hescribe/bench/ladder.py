@@ -27,7 +27,7 @@ N_SHUFFLES = 10
 
 @dataclass(kw_only=True)
 class ShuffledPairs(Params):
-    """Colour ridge fitted on pairs that do not belong together: the spread of no signal.
+    """A predictor, the colour ridge by default, fitted on pairs that do not belong together: the spread of no signal.
 
     The expression of the spots of each train section is permuted; the test section is untouched.
     What differs between whole sections stays paired, so the null need not centre on 0.
@@ -36,6 +36,8 @@ class ShuffledPairs(Params):
     ----------
     seed
         Of the permutation.
+    base
+        The predictor.
     """
 
     name: ClassVar[str] = "shuffled_pairs"
@@ -43,12 +45,13 @@ class ShuffledPairs(Params):
     uses_truth: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
     seed: int = 0
-    base: RidgePredictor = field(default_factory=lambda: RidgePredictor(encoder="color"))
+    base: Predictor = field(default_factory=lambda: RidgePredictor(encoder="color"))
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Fit the ridge on permuted expression."""
         rng = np.random.default_rng(self.seed)
-        self.fitted_base_ = self.base.with_params().fit(train.map(lambda s: _permute(s, rng)), val=val)
+        fresh: Predictor = self.base.with_params()  # type: ignore[attr-defined]
+        self.fitted_base_ = fresh.fit(train.map(lambda s: _permute(s, rng)), val=val)
         return self
 
     def predict(self, section: Section) -> Prediction:

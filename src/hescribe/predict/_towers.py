@@ -14,6 +14,7 @@ from hescribe.data.section import Section
 from hescribe.predict._bank import Bank, Retrieval
 from hescribe.predict._contrastive import Towers
 from hescribe.predict._inputs import SpotInputs
+from hescribe.predict._training import n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale
@@ -21,6 +22,7 @@ from hescribe.train.inner import PredictEach, choose
 from hescribe.train.loop import Recipe, seeded, train_network
 
 CHUNK = 2048  # spots embedded at once
+LEAST = 1e-4  # spread of a component, of the first one's; below it is rounding
 
 # Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
 Take = Callable[[Tensor], tuple[Tensor, ...]]
@@ -52,8 +54,9 @@ class ImageScale:
         z = scale.apply(x)
         z = z - z.mean(axis=0)
         _, spread, directions = np.linalg.svd(z, full_matrices=False)
-        n = min(n_components, int((spread > 1e-4 * spread[0]).sum())) or 1
-        basis = directions[:n].T * (np.sqrt(len(z)) / np.maximum(spread[:n], 1e-12))
+        n = max(min(n_components, int((spread > LEAST * spread[0]).sum())), 1)
+        scale_up = np.divide(np.sqrt(len(z)), spread[:n], out=np.zeros(n), where=spread[:n] > 0)
+        basis = directions[:n].T * scale_up  # all 0 if the images do not differ
         return cls(scale.mean, scale.sd, basis.astype(x.dtype))
 
     def apply(self, x: np.ndarray) -> np.ndarray:
@@ -240,8 +243,7 @@ class Contrastive:
     ) -> FittedTowers:
         """Return what is left of a training that ended with some weights."""
         network.cpu().load_state_dict(weights, strict=True)
-        n_spots = int(sum(s.kept.sum() for s in train))
-        bank = Bank.of(train, embed_spots(network.eval(), take, n_spots, chunk=self.chunk))
+        bank = Bank.of(train, embed_spots(network.eval(), take, n_kept(train), chunk=self.chunk))
         return FittedTowers(
             image=image,
             weights=image_weights(weights),
@@ -252,7 +254,9 @@ class Contrastive:
     def query(self, fitted: FittedTowers, section: Section) -> tuple[np.ndarray, np.ndarray]:
         """Return what the image tower reads of a section, and its embedding of every spot."""
         x = fitted.image.apply(self.inputs.read(section))
-        return x, embed_images(self.image_tower(x.shape[1]), fitted.weights, x)
+        with seeded(self.recipe.seed):  # the weights drawn here are replaced
+            tower = self.image_tower(x.shape[1])
+        return x, embed_images(tower, fitted.weights, x)
 
     def how(self, fitted: FittedTowers) -> Retrieval:
         """Return how the bank is asked after a training."""

@@ -68,7 +68,8 @@ class MclstexpPredictor(Params):
     legacy
         Train and retrieve as published: 128 spots of a batch are one sequence, 32 when the bank is filled; embeddings
         of any length at temperature 1; weights that fall with the square of the distance. What a train spot's
-        embedding is then depends on which spots lie beside it in the table.
+        embedding is then depends on which spots lie beside it in the table. It is read from the counts of the panel,
+        normalised as published, whatever the target is.
     legacy_distance
         Of those weights: L1 as for HER2+, or L2 as for the other published cohorts.
 
