@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
 
 from hescribe import keys
 from hescribe.analysis.domains import find_domains, read_labels, score_domains
@@ -77,6 +80,14 @@ def test_a_constant_prediction_agrees_with_nothing(labelled):
 def test_the_same_seed_gives_the_same_domains(labelled):
     values = banded(labelled, 2.0)
     np.testing.assert_array_equal(find_domains(values, 3, seed=4), find_domains(values, 3, seed=4))
+
+
+@pytest.mark.parametrize("n_columns", [12, 200])
+def test_domains_are_k_means_on_nine_components(n_columns):
+    values = np.random.default_rng(2).normal(size=(80, n_columns)) * np.geomspace(10, 1, n_columns)
+    reduced = PCA(9, svd_solver="full").fit_transform(values)
+    expected = KMeans(4, n_init=10, random_state=3).fit_predict(reduced)
+    assert adjusted_rand_score(expected, find_domains(values, 4, seed=3)) > 0.9
 
 
 def test_values_of_other_spots_are_refused(labelled):

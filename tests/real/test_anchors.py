@@ -13,7 +13,6 @@ from hescribe.bench.results import Results
 from hescribe.bench.runner import run_study
 from hescribe.bench.task import PredictionTask
 from hescribe.data.folder import read_cohort
-from hescribe.data.importing import import_cohort
 
 pytestmark = pytest.mark.real
 TOLERANCE = 0.015
@@ -21,13 +20,12 @@ LEAKS = ("section_split", "gene_axis", "combat_on_all")
 
 
 @pytest.fixture(scope="module")
-def scores(shared_data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("her2st")
-    import_cohort(shared_data / "her2st", "st", out / "cohort")
-    task = PredictionTask(read_cohort(out / "cohort"), read_protocol("donor-v1"))
+def scores(her2st, tmp_path_factory):
+    out = tmp_path_factory.mktemp("anchors")
+    task = PredictionTask(read_cohort(her2st), read_protocol("donor-v1"))
     assert (task.card.n_sections, task.card.n_left_out) == (7, 29)
     run_study(task, ("mean", "color_ridge", "context_ridge", "shuffled_pairs", "depth_oracle"), out / "results")
-    leaks = measure_leaks(task, "color_ridge", out / "leaks", cohort=out / "cohort", shortcuts=LEAKS)
+    leaks = measure_leaks(task, "color_ridge", out / "leaks", cohort=her2st, shortcuts=LEAKS)
     return {(s.model, s.metric): s for s in Results(out / "results").scores} | {x.shortcut: x for x in leaks}
 
 

@@ -14,7 +14,6 @@ from hescribe.bench.protocols import read_protocol
 from hescribe.bench.runner import run_cell
 from hescribe.bench.task import Fold, PredictionTask
 from hescribe.data.folder import read_cohort
-from hescribe.data.importing import import_cohort
 from hescribe.metrics.gene import MSE, PEARSON, PEARSON_TOP50
 from hescribe.predict.ridge import RidgePredictor
 from hescribe.prep.counts import log_normalise, with_lognorm
@@ -43,16 +42,9 @@ class Facts:
 
 
 @pytest.fixture(scope="module")
-def folder(shared_data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("her2st") / "cohort"
-    import_cohort(shared_data / "her2st", "st", out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def sections(folder):
+def sections(her2st):
     """Return the 32 sections of the paper on our panel: all but A1 and those of patient H."""
-    cohort = read_cohort(folder).where(lambda s: s.id != "A1" and s.donor != "H").map(with_lognorm)
+    cohort = read_cohort(her2st).where(lambda s: s.id != "A1" and s.donor != "H").map(with_lognorm)
     panel = top_dispersion(cohort, PUBLISHED.n_genes)
     return cohort.map(lambda s: to_panel(s, panel))
 
@@ -98,9 +90,9 @@ def test_error_of_a_constant_and_own_variance_come_out_again(facts):
 
 
 @pytest.fixture(scope="module")
-def ridge_scores(folder, sections):
+def ridge_scores(her2st, sections):
     """Return all-gene and top-50 Pearson of the colour ridge: C's sections each held out, and C to B4."""
-    with_image = read_cohort(folder, with_image=True)
+    with_image = read_cohort(her2st, with_image=True)
     protocol = replace(PUBLISHED, n_genes=len(sections.genes))
     task = PredictionTask(with_image.where(lambda s: s.donor == "C" or s.id == "B4"), protocol)
     prepared = task.on_panel(task.prepared, sections.genes)

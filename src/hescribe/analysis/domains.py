@@ -7,6 +7,7 @@ several seeds are run, and predictions stand beside measured expression, image f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
@@ -90,10 +91,7 @@ def find_domains(values: np.ndarray, n_domains: int, *, seed: int = 0) -> np.nda
     >>> len(set(find_domains(values, 2)[:5])), len(set(find_domains(values, 2)))
     (1, 2)
     """
-    if not 1 < n_domains <= len(values):
-        raise InputError(f"{len(values)} spots cannot be told apart into {n_domains} domains; give 2 to {len(values)}")
-    if not np.isfinite(values).all():
-        raise InputError("domains need a value for every spot and column; some are not finite")
+    _check(values, n_domains)
     return _cluster(_components(values), n_domains, seed)
 
 
@@ -125,12 +123,14 @@ def score_domains(
     n_domains = len(set(truth))
     scores = []
     for name, smooth in [(n, s) for n in (*inputs, NOISE) for s in (False, True)]:
-        found = [section_domains(section, name, inputs.get(name), smooth=smooth, seed=s)[labelled] for s in seeds]
+        reduce = partial(_reduce, section, name, inputs.get(name), smooth=smooth)
+        x = None if name == NOISE else reduce()
+        found = [_cluster(reduce(seed=s) if x is None else x, n_domains, s) for s in seeds]
         agreement = [(adjusted_rand_score(truth, f), normalized_mutual_info_score(truth, f)) for f in found]
         (ari, nmi), (ari_sd, nmi_sd) = np.mean(agreement, axis=0), np.std(agreement, axis=0)
         scores.append(
             DomainScore(
-                section=section.id, donor=section.donor, source=name, smooth=smooth, n_spots=len(truth),
+                section=section.id, donor=section.donor, source=name, smooth=smooth, n_spots=int(labelled.sum()),
                 n_domains=n_domains, ari=float(ari), ari_sd=float(ari_sd), nmi=float(nmi), nmi_sd=float(nmi_sd),
             )
         )  # fmt: skip
@@ -159,6 +159,14 @@ def section_domains(
         As ``score_domains`` does.
     """
     labelled, truth = _labelled(section)
+    found = np.full(section.n_spots, -1)
+    found[labelled] = _cluster(_reduce(section, name, values, smooth=smooth, seed=seed), len(set(truth)), seed)
+    return found
+
+
+def _reduce(section: Section, name: str, values: np.ndarray | None, *, smooth: bool, seed: int = 0) -> np.ndarray:
+    """Return the components of an input at the labelled spots; those of noise if it is None."""
+    labelled, truth = _labelled(section)
     if values is None:
         x = np.random.default_rng(seed).normal(size=(len(truth), N_DIMS))
     elif len(values) != section.n_spots:
@@ -166,9 +174,8 @@ def section_domains(
     else:
         x = values[labelled].astype(np.float64)
         x = x if name in IN_ONE_UNIT else (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
-    found = np.full(section.n_spots, -1)
-    found[labelled] = find_domains(_averaging(section, labelled) @ x if smooth else x, len(set(truth)), seed=seed)
-    return found
+    _check(x, len(set(truth)))
+    return _components(_averaging(section, labelled) @ x if smooth else x)
 
 
 def _labelled(section: Section) -> tuple[np.ndarray, np.ndarray]:
@@ -185,11 +192,20 @@ def _averaging(section: Section, labelled: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / np.asarray(near.sum(axis=1)).ravel()) @ near)
 
 
+def _check(values: np.ndarray, n_domains: int) -> None:
+    if not 1 < n_domains <= len(values):
+        raise InputError(f"{len(values)} spots cannot be told apart into {n_domains} domains; give 2 to {len(values)}")
+    if not np.isfinite(values).all():
+        raise InputError("domains need a value for every spot and column; some are not finite")
+
+
 def _components(values: np.ndarray) -> np.ndarray:
-    """Return the scores on the first principal components, shape ``(n_spots, up to 9)``."""
-    centred = values.astype(np.float64) - values.mean(axis=0)
-    u, size, _ = np.linalg.svd(centred, full_matrices=False)
-    return (u * size)[:, :N_DIMS]
+    """Return the scores on the first principal components, shape ``(n_spots, up to 9)``, from the smaller product."""
+    x = values.astype(np.float64) - values.mean(axis=0)
+    if x.shape[0] <= x.shape[1]:
+        size, directions = np.linalg.eigh(x @ x.T)
+        return directions[:, -N_DIMS:] * np.sqrt(np.maximum(size[-N_DIMS:], 0.0))
+    return x @ np.linalg.eigh(x.T @ x)[1][:, -N_DIMS:]
 
 
 def _cluster(x: np.ndarray, n_domains: int, seed: int) -> np.ndarray:
