@@ -31,6 +31,15 @@ def test_sets_are_found_by_name_and_need_two_genes(cohort):
     assert find_sets(cohort[0], sets) == {"two": ("GENE3", "GENE1")}
 
 
+def test_ensembl_identifiers_are_found_by_the_sets_symbols(cohort):
+    """ENSG00000141736 is ERBB2, ENSG00000141738 GRB7; a panel of a species without a table keeps its names."""
+    table = cohort[0].table[:, :3].copy()
+    table.var_names = ["ENSG00000141736.14", "GENE1", "ENSG00000141738"]
+    human = replace(cohort[0], table=table, card=replace(cohort[0].card, organism="Homo sapiens"))
+    assert find_sets(human, published_sets()) == {"her2_amplicon": ("ENSG00000141736.14", "ENSG00000141738")}
+    assert find_sets(replace(human, card=replace(human.card, organism="Danio rerio")), published_sets()) == {}
+
+
 def test_sets_of_another_organism_or_organ_are_left_out(cohort):
     section = replace(cohort[0], card=replace(cohort[0].card, organism="Mus musculus", organ="brain"))
     wanted = {"organism": ["Homo sapiens", "mouse", ""], "organ": ["liver", "brain", ""]}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hescribe.data.gene_table import SPECIES
+from hescribe.data.gene_names import map_genes
+from hescribe.data.gene_table import SPECIES, find_gene_table
 from hescribe.data.section import Section
 from hescribe.data.toml_file import Record, check_record
 from hescribe.errors import DataAccessError, FormatError
@@ -68,16 +69,17 @@ def read_gene_sets(path: Path) -> dict[str, GeneSet]:
 
 
 def find_sets(section: Section, sets: Mapping[str, GeneSet]) -> dict[str, tuple[str, ...]]:
-    """Return for each set the genes that a section's panel has.
+    """Return for each set the genes that a section's panel has, under the panel's names for them.
 
-    Sets for another organism or organ are left out, and those of which the panel has fewer than two genes.
+    Sets for another organism or organ are left out, and those of which the panel has fewer than two genes. Ensembl
+    identifiers are understood where the section's organism has a gene table.
     """
-    there = set(section.genes)
+    there = _by_symbol(section)
     meant = {
         name: s for name, s in sets.items()
         if _fits(s.organism, section.card.organism) and _fits(s.organ, section.card.organ)
     }  # fmt: skip
-    found = {name: tuple(g for g in s.genes if g in there) for name, s in meant.items()}
+    found = {name: tuple(there[g] for g in s.genes if g in there) for name, s in meant.items()}
     return {name: present for name, present in found.items() if len(present) >= FEWEST}
 
 
@@ -103,6 +105,15 @@ def set_expression(values: np.ndarray, columns: list[int]) -> np.ndarray:
     x = values[:, columns].astype(np.float64)
     sd = x.std(axis=0)
     return ((x - x.mean(axis=0)) / np.where(sd > 0, sd, 1.0)).mean(axis=1)
+
+
+def _by_symbol(section: Section) -> dict[str, str]:
+    """Return the panel's names by symbol."""
+    organism = section.card.organism.strip().lower()
+    if organism not in SPECIES or not any(g.startswith("ENS") for g in section.genes):
+        return {g: g for g in section.genes}
+    names = map_genes(section.genes, "symbol", find_gene_table(organism)).names
+    return {symbol: gene for gene, symbol in names.items()}
 
 
 def _fits(wanted: str, there: str) -> bool:

@@ -98,14 +98,15 @@ def coexpression_figure(found: Coexpression) -> Figure:
     apart = np.clip(1 - (part + part.T) / 2, 0, 2)
     np.fill_diagonal(apart, 0)
     order = strongest[leaves_list(linkage(squareform(apart, checks=False), "average"))] if len(part) > 2 else strongest
-    figure = Figure(figsize=(12.4, 6.3), layout="constrained")
+    names = [found.genes[i].replace("$", r"\$") for i in order]
+    label_in = 0.065 * max((len(n) for n in names), default=0)
+    figure = Figure(figsize=(11.4 + label_in, 5.6 + label_in), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    names = [found.genes[i] for i in order]
     for axes, title, values in zip(panels, ("measured", "predicted"), (found.measured, found.predicted), strict=True):
         image = axes.imshow(values[np.ix_(order, order)], cmap=CORRELATION, vmin=-1, vmax=1)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_xticks(range(len(names)), [n.replace("$", r"\$") for n in names], rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), [n.replace("$", r"\$") for n in names], fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=panels, shrink=0.6, pad=0.01)
