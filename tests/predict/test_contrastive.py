@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hescribe import keys  # noqa: E402
+from hescribe.bench.model_folder import join_fitted, split_fitted  # noqa: E402
 from hescribe.data.cohort import Cohort  # noqa: E402
 from hescribe.errors import InputError  # noqa: E402
 from hescribe.predict._contrastive import ProjectionHead, Towers, pair_loss, soft_pair_loss  # noqa: E402
@@ -171,6 +172,14 @@ def test_a_section_beyond_the_places_of_training_is_predicted_alike(cohort, name
     np.testing.assert_array_equal(fitted.predict(far).mean, fitted.predict(section).mean)
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_the_published_way_survives_saving(cohort, name):
+    fitted = make(name, legacy=True).fit(cohort)
+    restored = make(name, legacy=True).set_fitted(join_fitted(*split_fitted(fitted.get_fitted())))
+    section = cohort[0].blind()
+    np.testing.assert_array_equal(restored.predict(section).mean, fitted.predict(section).mean)
+
+
 @pytest.mark.parametrize(("name", "legacy"), EVERY_WAY)
 def test_a_spot_is_predicted_the_same_alone_and_twice(cohort, name, legacy):
     fitted, section = make(name, legacy=legacy).fit(cohort), cohort[0].blind()
@@ -249,6 +258,7 @@ def test_components_have_unit_variance_and_leave_constants_out():
     np.testing.assert_allclose(np.cov(scale.apply(x).T), np.eye(4), atol=0.02)
     assert ImageScale.of(x, 40).apply(x).shape == (200, 5)
     assert ImageScale.of(x, None).apply(x).shape == (200, 6)
+    np.testing.assert_array_equal(ImageScale().apply(x), x)
 
 
 def test_images_that_do_not_differ_give_one_silent_component():

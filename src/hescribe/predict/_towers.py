@@ -31,23 +31,23 @@ Loss = Callable[[Tensor, Tensor, Tensor | float], Tensor]
 
 @dataclass(frozen=True)
 class ImageScale:
-    """Standardised image features, and their leading components with unit variance.
+    """What is done to image features before a tower reads them: nothing, scaling, or scaling and reduction.
 
     Parameters
     ----------
     mean, sd
-        Of the features, shape ``(n_dims,)``.
+        Of the features, shape ``(n_dims,)``; None leaves them as they are.
     basis
-        Directions over their spread, shape ``(n_dims, n_components)``; None leaves the features as they are.
+        Leading directions over their spread, shape ``(n_dims, n_components)``; None does not reduce them.
     """
 
-    mean: np.ndarray
-    sd: np.ndarray
+    mean: np.ndarray | None = None
+    sd: np.ndarray | None = None
     basis: np.ndarray | None = None
 
     @classmethod
     def of(cls, x: np.ndarray, n_components: int | None) -> "ImageScale":
-        """Return the scaling of features of shape ``(n_spots, n_dims)``."""
+        """Return the scaling of features, shape ``(n_spots, n_dims)``, to so many components; None: to none."""
         scale = Scale.of(x)
         if n_components is None:
             return cls(scale.mean, scale.sd)
@@ -61,8 +61,9 @@ class ImageScale:
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return what the image tower reads, shape ``(n_spots, n_dims or n_components)`` float32."""
-        z = Scale(self.mean, self.sd).apply(x)
-        return np.asarray(z if self.basis is None else z @ self.basis, dtype=np.float32)
+        if self.mean is not None and self.sd is not None:
+            x = Scale(self.mean, self.sd).apply(x)
+        return np.asarray(x if self.basis is None else x @ self.basis, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class FittedTowers:
     def restore(cls, state: dict[str, Any]) -> Self:
         """Return what ``state`` took apart."""
         return cls(
-            image=ImageScale(**state["image_"]),
+            image=ImageScale(**state.get("image_", {})),  # no entry is saved of a dictionary without entries
             weights=state["weights_"],
             bank=Bank.restore(state["bank_"]),
             temperature=state["temperature_"],
@@ -161,6 +162,8 @@ class Contrastive:
     ----------
     inputs, n_components
         What is read of the image, and to how many components it is reduced; None to none.
+    scaled
+        Whether image features are scaled and reduced at all.
     image_tower
         Makes the first tower, for a number of inputs.
     expression_side
@@ -179,6 +182,7 @@ class Contrastive:
 
     inputs: SpotInputs
     n_components: int | None
+    scaled: bool
     image_tower: Callable[[int], nn.Module]
     expression_side: Callable[[Cohort], tuple[nn.Module, Take]]
     unit: bool
@@ -228,7 +232,7 @@ class Contrastive:
     def read(self, train: Cohort) -> tuple[np.ndarray, ImageScale]:
         """Return what the image tower reads of the kept spots of a cohort, and how it came about."""
         x = self.inputs.read_kept(train)
-        image = ImageScale.of(x, self.n_components)
+        image = ImageScale.of(x, self.n_components) if self.scaled else ImageScale()
         return image.apply(x), image
 
     def start(self, train: Cohort, n_image: int) -> tuple[Towers, Take]:

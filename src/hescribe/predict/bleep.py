@@ -55,8 +55,8 @@ class BleepPredictor(Params):
     lr, weight_decay, batch_size, seed
         Of the training.
     legacy
-        Train and retrieve as published: embeddings of any length at temperature 1, gradients through the targets, the
-        epoch with the least loss on a fifth of the train spots.
+        Train and retrieve as published: image features as they are, embeddings of any length at temperature 1,
+        gradients through the targets, the epoch with the least loss on a fifth of the train spots.
 
     Examples
     --------
@@ -128,7 +128,8 @@ class BleepPredictor(Params):
             inputs=SpotInputs(
                 encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
             ),
-            n_components=None if self.legacy else self.n_components,
+            n_components=self.n_components,
+            scaled=not self.legacy,
             image_tower=self._head,
             expression_side=self._expression_side,
             unit=not self.legacy,

@@ -66,10 +66,10 @@ class MclstexpPredictor(Params):
     lr, weight_decay, batch_size, seed
         Of the training.
     legacy
-        Train and retrieve as published: 128 spots of a batch are one sequence, 32 when the bank is filled; embeddings
-        of any length at temperature 1; weights that fall with the square of the distance. What a train spot's
-        embedding is then depends on which spots lie beside it in the table. It is read from the counts of the panel,
-        normalised as published, whatever the target is.
+        Train and retrieve as published: image features as they are; 128 spots of a batch are one sequence, 32 when
+        the bank is filled; embeddings of any length at temperature 1; weights that fall with the square of the
+        distance. What a train spot's embedding is then depends on which spots lie beside it in the table. It is read
+        from the counts of the panel, normalised as published, whatever the target is.
     legacy_distance
         Of those weights: L1 as for HER2+, or L2 as for the other published cohorts.
 
@@ -151,7 +151,8 @@ class MclstexpPredictor(Params):
             inputs=SpotInputs(
                 encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
             ),
-            n_components=None if self.legacy else self.n_components,
+            n_components=self.n_components,
+            scaled=not self.legacy,
             image_tower=self._image_tower,
             expression_side=self._published_side if self.legacy else self._expression_side,
             unit=not self.legacy,
