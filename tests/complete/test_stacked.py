@@ -9,6 +9,8 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.cards import TECHNOLOGIES, SectionCard
 from hescribe.complete import _gene_network, stacked
+from hescribe.complete._entry_network import EntryFeatures, EntryNetwork
+from hescribe.complete._settling import Settled
 from hescribe.complete.base import PER_MILLION, View
 from hescribe.complete.hiding import draw_lesson
 from hescribe.complete.knn import KNNCompleter
@@ -22,14 +24,14 @@ N_SIDE, N_GENES = 12, 24
 FAST = {"n_hidden": 48, "n_steps": 60}
 
 
-def planted_section(index, donor, *, n_side=N_SIDE):
+def planted_section(index, donor, *, n_side=N_SIDE, log_depth=5.5):
     rng = np.random.default_rng([3, index])
     row, col = (a.ravel() for a in np.mgrid[:n_side, :n_side])
     loading = np.random.default_rng(4).normal(size=(2, N_GENES))  # programmes shared by all donors
     smooth = np.column_stack([np.sin(row / 3 + index), np.cos(col / 4 - index)])
     level = rng.normal(0, 0.6, N_GENES)  # of the donor
     rate = np.exp(0.6 * smooth @ loading + level)
-    depth = np.exp(rng.normal(5.5, 0.7, len(row)))
+    depth = np.exp(rng.normal(log_depth, 0.7, len(row)))
     counts = rng.poisson(depth[:, None] * rate / rate.sum(axis=1, keepdims=True)).astype(np.float32)
     table = AnnData(
         obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col, keys.DEPTH: counts.sum(axis=1)}).set_index(
@@ -108,9 +110,9 @@ def test_the_second_network_learns_from_guesses_about_donors_that_the_first_has_
 
     own = StackedCompleter._learn_from
 
-    def note(self, section, spots, network):
-        learned.append((section.donor, set(seen[-1])))
-        return own(self, section, spots, network)
+    def note(self, pupil, network, shares):
+        learned.append((pupil.section.donor, set(seen[-1])))
+        return own(self, pupil, network, shares)
 
     monkeypatch.setattr(_gene_network, "train_gene_network", spy)
     monkeypatch.setattr(StackedCompleter, "_learn_from", note)
@@ -136,9 +138,63 @@ def test_one_section_is_enough_and_a_handful_of_spots_is_not(cohort):
         StackedCompleter().fit(few)
 
 
-def test_blocks_of_genes_do_not_change_the_result(fitted, lesson, monkeypatch):
+def test_blocks_of_spots_do_not_change_the_result(fitted, lesson, monkeypatch):
     whole = fitted.estimate(lesson.section)
-    monkeypatch.setattr(stacked, "BLOCK", N_SIDE * N_SIDE * 5)
+    monkeypatch.setattr(stacked, "BLOCK", N_GENES * 10)
     parts = fitted.estimate(lesson.section)
     np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-4)
     np.testing.assert_allclose(parts.sd, whole.sd, atol=1e-4)
+
+
+def test_a_section_unlike_any_in_training_is_settled_by_its_own_counts(fitted, train):
+    """Of a section measured far deeper, the two networks alone know less than its surroundings say."""
+    deep = draw_lesson(planted_section(9, "D9", log_depth=8.5), 0.3, np.random.default_rng(2))
+    unsettled = UnsettledCompleter(**FAST).fit(train)
+    assert error(fitted, deep) < 0.9 * error(unsettled, deep)
+
+
+def test_what_settles_is_asked_of_visible_counts_alone(fitted, lesson):
+    """Hidden counts are no part of the section that a completer is given, so other ones change nothing."""
+    before = fitted.estimate(lesson.section).mean
+    np.testing.assert_array_equal(fitted.estimate(lesson.section).mean, before)
+
+
+def test_the_order_of_spots_changes_nothing(fitted, lesson):
+    order = np.random.default_rng(0).permutation(lesson.section.n_spots)
+    shuffled = lesson.section.with_table(lesson.section.table[order].copy())
+    np.testing.assert_allclose(fitted.estimate(shuffled).mean, fitted.estimate(lesson.section).mean[order], atol=1e-4)
+
+
+class UnsettledCompleter(StackedCompleter):
+    """The first two steps alone."""
+
+    def _settle(self, pupil, first, second):
+        return Settled.on(np.zeros((EntryFeatures.N, 0), np.float32), np.zeros(0), second)
+
+
+def random_entries(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(EntryFeatures.N, n)).astype(np.float32), rng
+
+
+def random_network():
+    x, rng = random_entries(400, seed=1)
+    return EntryNetwork.train(x, rng.normal(size=400).astype(np.float32), seed=0)
+
+
+def test_a_section_without_answers_keeps_the_second_guess():
+    network, (x, _) = random_network(), random_entries(50)
+    settled = Settled.on(x[:, :0], np.zeros(0), network)
+    value, sd = settled.infer(x, network)
+    np.testing.assert_allclose(value, network.infer(x)[0], atol=1e-6)
+    np.testing.assert_allclose(sd, network.infer(x)[1])
+
+
+def test_settling_finds_a_guess_that_is_right_and_how_far_it_errs():
+    """Planted: the first guess is right but for a constant, and a noise of sd 0.5."""
+    network, (x, rng) = random_network(), random_entries(20_000)
+    answer = x[0] + 1.5 + rng.normal(0, 0.5, x.shape[1])
+    settled = Settled.on(x, answer, network)
+    value, sd = settled.infer(x, network)
+    assert np.mean((value - x[0] - 1.5) ** 2) < 0.01
+    assert abs(np.sqrt(np.mean(((answer - value) / sd) ** 2)) - 1) < 0.01

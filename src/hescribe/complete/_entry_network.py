@@ -1,44 +1,42 @@
 """The second step of ``stacked``: a network from what is known about one entry to its value and its spread."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
-from hescribe.complete.base import PER_MILLION, View
+from hescribe.complete._gene_network import GeneNetwork, Near
+from hescribe.complete.base import PER_MILLION
 from hescribe.complete.centred import Centred
 from hescribe.train.loop import Recipe, seeded, train_steps
 
 NEAR = (6, 18, 36, 72)  # spots around a spot
+FIRST, OFFSET, SHARE = 0, 1, 3  # places among the features
+LEVELS = tuple(11 + 4 * k for k in range(len(NEAR)))
 N_HIDDEN, BATCH, N_PASSES = 64, 4096, 15
 LIMIT = 6.0  # sd, as in the first step
 NLL_WEIGHT = 0.1  # of the spread beside the squared error
 TINY = 1e-3  # counts
 
 
-def find_wide_near(view: View) -> tuple[sparse.csr_matrix, ...]:
-    """Return the neighbour matrices of a section."""
-    return tuple(view.neighbours(k) for k in NEAR)
-
-
 class EntryFeatures:
-    """What is known about the entries of a section, block of genes by block of genes.
+    """What is known about the entries of a section, some spots at a time.
 
-    The features are the first step's residual; the section's mean of the gene and its spread, how often it is visible
-    there, and its pooled rate; how far the spot lies above the section and how deep it is; and for four
-    neighbourhoods the mean residual, how often the gene is visible, its pooled rate, and how far the spots lie above
-    the section; last the gene's mean and spread in training.
+    The features are the first step's residual; how far the spot lies above the section, how deep it is and how much
+    of it is visible; the section's mean of the gene, how often it is visible there, its spread and its pooled rate;
+    the gene's mean and spread in training; the count that the pooled rate expects; and for four neighbourhoods the
+    mean residual, how often the gene is visible, its pooled rate, and how far the spots lie above the section.
 
     Parameters
     ----------
     centred
         The visible section.
     near
-        Its neighbours, from ``find_wide_near``.
+        Its neighbours: see ``View.neighbourhoods``.
     first
-        Residual of every entry after the first step, shape ``(n_spots, n_genes)``.
+        The first step.
     gene_mean, gene_sd
         In training, shape ``(n_genes,)``.
     """
@@ -46,49 +44,36 @@ class EntryFeatures:
     N = 11 + 4 * len(NEAR)
 
     def __init__(
-        self,
-        centred: Centred,
-        near: tuple[sparse.csr_matrix, ...],
-        first: np.ndarray,
-        gene_mean: np.ndarray,
-        gene_sd: np.ndarray,
+        self, centred: Centred, near: Near, first: GeneNetwork, gene_mean: np.ndarray, gene_sd: np.ndarray
     ) -> None:
-        view = centred.view
         self.centred, self.near, self.first = centred, near, first
-        self.by_gene = (gene_mean, gene_sd)
-        self.seen = view.observed.astype(np.float32)
-        self.depth = np.maximum(view.depth, 1).astype(np.float32)
-        self.offset = centred.offset.astype(np.float32)
-        self.spot = [self.offset, np.log2(1 + PER_MILLION / self.depth), self.seen.mean(axis=1)]
-        rate = view.counts.sum(axis=0) / self.depth.sum()
-        spread = np.sqrt((centred.residual**2).sum(axis=0) / np.maximum(self.seen.sum(axis=0), 1))
-        self.gene = [centred.mean, self.seen.mean(axis=0), spread, np.log2(1 + PER_MILLION * rate)]
-        self.rate = rate
-        self.around = [self._sum_around(m) for m in near]
+        counts, seen = centred.view.counts, centred.seen
+        self.depth = np.maximum(centred.view.depth, 1).astype(np.float32)
+        self.rate = counts.sum(axis=0) / self.depth.sum()
+        spread = np.sqrt((centred.residual**2).sum(axis=0) / np.maximum(seen.sum(axis=0), 1))
+        self.of_gene = (centred.mean, centred.seen_of_gene, spread, _log_rate(self.rate), gene_mean, gene_sd)
 
-    def _sum_around(self, matrix: sparse.csr_matrix) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
-        n_near = np.maximum(np.diff(matrix.indptr), 1).astype(np.float32)
-        return matrix, n_near, np.maximum(matrix @ self.depth, 1), (matrix @ self.offset) / n_near
-
-    def of(self, genes: slice) -> np.ndarray:
-        """Return the features of a block of genes, shape ``(n_spots, n_block, n_features)`` float32."""
-        view, seen = self.centred.view, self.seen[:, genes]
-        out = np.empty((*seen.shape, self.N), dtype=np.float32)
-        out[:, :, 0] = self.first[:, genes]
-        for i, spot in enumerate(self.spot, start=1):
-            out[:, :, i] = spot[:, None]
-        for i, gene in enumerate((*self.gene, *self.by_gene), start=4):
-            out[:, :, i] = gene[genes]
-        out[:, :, 10] = np.log2(TINY + self.rate[genes] * self.depth[:, None])
-        level = self.centred.residual[:, genes] - self.offset[:, None] * seen
-        for k, (matrix, n_near, depth, offset) in enumerate(self.around):
-            count = matrix @ seen
-            at = 11 + 4 * k
-            out[:, :, at] = (matrix @ level) / np.maximum(count, 1)
-            out[:, :, at + 1] = count / n_near[:, None]
-            out[:, :, at + 2] = np.log2(1 + PER_MILLION * (matrix @ view.counts[:, genes]) / depth[:, None])
-            out[:, :, at + 3] = offset[:, None]
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the features of all genes in some spots, shape ``(n_features, n_rows, n_genes)`` float32."""
+        centred, depth = self.centred, self.depth[rows, None]
+        own, counts = centred.seen[rows], centred.view.counts
+        out = np.empty((self.N, *own.shape), dtype=np.float32)
+        out[FIRST] = self.first.infer(centred, self.near, rows)
+        out[1:4] = centred.offset[rows, None], _log_rate(1 / depth), own.mean(axis=1, keepdims=True)
+        for i, of_gene in enumerate(self.of_gene, start=4):
+            out[i] = of_gene
+        out[10] = np.log2(TINY + self.rate * depth)
+        for at, k in zip(LEVELS, NEAR, strict=True):
+            matrix = self.near[k][rows]
+            n_near = np.maximum(np.diff(matrix.indptr), 1)[:, None]
+            out[at], out[at + 1] = centred.around(matrix, centred.level)
+            out[at + 2] = _log_rate((matrix @ counts) / np.maximum(matrix @ self.depth, 1)[:, None])
+            out[at + 3] = (matrix @ centred.offset)[:, None] / n_near
         return out
+
+
+def _log_rate(rate: np.ndarray) -> np.ndarray:
+    return np.log2(1 + PER_MILLION * rate)
 
 
 @dataclass(frozen=True)
@@ -109,11 +94,12 @@ class EntryNetwork:
 
     @classmethod
     def train(cls, x: np.ndarray, y: np.ndarray, seed: int) -> "EntryNetwork":
-        """Return the network trained on features (n_entries, n_features) and residuals (n_entries,)."""
-        mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-        inputs, answers = torch.from_numpy(np.clip((x - mean) / sd, -LIMIT, LIMIT)), torch.from_numpy(y)
+        """Return the network trained on features (n_features, n_entries) and residuals (n_entries,)."""
+        mean, sd = x.mean(axis=1), np.maximum(x.std(axis=1), 1e-6)
+        scaled = np.ascontiguousarray(_scale(x, mean, sd).T)
+        inputs, answers = torch.from_numpy(scaled), torch.from_numpy(y)
         with seeded(seed):
-            network = _network(x.shape[1])
+            network = _network(len(x))
 
         def loss(rows: Tensor, wanted: Tensor) -> Tensor:
             value, log_variance = network(rows).T
@@ -124,18 +110,25 @@ class EntryNetwork:
         weights = train_steps(
             network, loss, lambda rows, _: (inputs[rows], answers[rows]),
             Recipe(batch_size=BATCH, lr=3e-3, weight_decay=1e-2, seed=seed, schedule="cosine"),
-            n_rows=len(x), n_steps=max(N_PASSES * (len(x) // BATCH), 200),
+            n_rows=len(y), n_steps=max(N_PASSES * (len(y) // BATCH), 200),
         )  # fmt: skip
         return cls(mean, sd, {k: v.numpy() for k, v in weights.items()})
 
     def infer(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return residual and standard deviation of entries with features of shape ``(n_entries, n_features)``."""
+        """Return residual and standard deviation of entries with features of shape ``(n_features, n_entries)``."""
+        with torch.inference_mode():
+            value, log_variance = self._network(torch.from_numpy(_scale(x, self.mean, self.sd)).T).numpy().T
+        return value, np.exp(log_variance / 2)
+
+    @cached_property
+    def _network(self) -> nn.Sequential:
         network = _network(len(self.mean))
         network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
-        with torch.inference_mode():
-            scaled = torch.from_numpy(x).sub(torch.from_numpy(self.mean)).div(torch.from_numpy(self.sd))
-            value, log_variance = network.eval()(scaled.clamp(-LIMIT, LIMIT)).numpy().T
-        return value, np.exp(log_variance / 2)
+        return network.eval()
+
+
+def _scale(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    return np.clip((x - mean[:, None]) / sd[:, None], -LIMIT, LIMIT)
 
 
 def _network(n_features: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """The first step of ``stacked``: a network from all genes of a spot and of its surroundings to every gene."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,14 +10,14 @@ from torch import Tensor, nn
 
 from hescribe.complete.base import View
 from hescribe.complete.centred import Centred
-from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson
+from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson, learned_shares
 from hescribe.data.section import Section
 from hescribe.train.loop import Recipe, seeded, train_steps
 
 NEAR = (8, 36)  # spots around a spot whose means are inputs
 SHARES = (0.1, 0.8)  # of the measured counts that a lesson hides, least and most
 MAX_SPOTS = 20_000  # in one pass: 700 MB of inputs at 1,000 genes
-CHUNK = 4096  # spots inferred at once
+Near = dict[int, sparse.csr_matrix]  # neighbours by their number: see ``View.neighbourhoods``
 LIMIT = 6.0  # sd; an input that hardly varied in training must not shout in a new section
 
 
@@ -31,17 +32,12 @@ class Pupil:
     spots
         Shape ``(n_spots,)`` bool.
     near
-        Its neighbours, one matrix for each of ``NEAR``.
+        Its neighbours: see ``View.neighbourhoods``.
     """
 
     section: Section
     spots: np.ndarray
-    near: tuple[sparse.csr_matrix, ...]
-
-    @classmethod
-    def of(cls, section: Section) -> "Pupil":
-        """Return the pupil of a whole section."""
-        return cls(section, np.ones(section.n_spots, dtype=bool), find_near(View.of(section)))
+    near: Near
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,18 @@ class GeneNetwork:
     sd: np.ndarray
     weights: dict[str, np.ndarray]
 
-    def infer(self, centred: Centred, near: tuple[sparse.csr_matrix, ...]) -> np.ndarray:
-        """Return the residual of every entry, shape ``(n_spots, n_genes)``."""
-        network = _network(len(self.mean), centred.residual.shape[1], len(self.weights["0.bias"]), 0.0)
-        network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
-        network.eval()
-        x = gene_inputs(centred, near)
-        offset = centred.offset[:, None]
+    def infer(self, centred: Centred, near: Near, rows: np.ndarray) -> np.ndarray:
+        """Return the residual of every gene in some spots, shape ``(n_rows, n_genes)``."""
         with torch.inference_mode():
-            parts = [network(torch.from_numpy(self._scale(x[i : i + CHUNK]))).numpy() for i in range(0, len(x), CHUNK)]
-        return np.concatenate(parts) + offset
+            found = self._network(torch.from_numpy(self._scale(gene_inputs(centred, near, rows)))).numpy()
+        return found + centred.offset[rows, None]
+
+    @cached_property
+    def _network(self) -> nn.Sequential:
+        n_genes = len(list(self.weights.values())[-1])
+        network = _network(len(self.mean), n_genes, len(self.weights["0.bias"]), 0.0)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
+        return network.eval()
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         return np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)
@@ -87,23 +85,17 @@ class GeneNetworkRecipe:
     seed: int
 
 
-def find_near(view: View) -> tuple[sparse.csr_matrix, ...]:
-    """Return the neighbour matrices of a section."""
-    return tuple(view.neighbours(k) for k in NEAR)
-
-
-def gene_inputs(centred: Centred, near: tuple[sparse.csr_matrix, ...]) -> np.ndarray:
-    """Return what the network reads of every spot, shape ``(n_spots, n_inputs)`` float32."""
-    view, n_spots = centred.view, len(centred.residual)
-    seen, offset = view.observed.astype(np.float32), centred.offset[:, None]
-    level = centred.residual - offset * seen
-    inputs = [centred.residual, seen, np.log1p(view.counts), offset, seen.mean(axis=1, keepdims=True)]
-    inputs.append(np.log2(np.maximum(view.depth, 1))[:, None])
-    for matrix in near:
+def gene_inputs(centred: Centred, near: Near, rows: np.ndarray) -> np.ndarray:
+    """Return what the network reads of some spots, shape ``(n_rows, n_inputs)`` float32."""
+    view, own, offset = centred.view, centred.seen[rows], centred.offset[:, None]
+    inputs = [centred.residual[rows], own, np.log1p(view.counts[rows]), offset[rows], own.mean(axis=1, keepdims=True)]
+    inputs.append(np.log2(np.maximum(view.depth[rows], 1))[:, None])
+    for k in NEAR:
+        matrix = near[k][rows]
         n_near = np.maximum(np.diff(matrix.indptr), 1)[:, None]
-        inputs += [*centred.around(matrix, level), (matrix @ offset) / n_near]
-    inputs += [np.broadcast_to(row, (n_spots, len(row))) for row in (centred.mean, seen.mean(axis=0))]
-    return np.hstack(inputs).astype(np.float32)
+        inputs += [*centred.around(matrix, centred.level), (matrix @ offset) / n_near]
+    inputs += [np.broadcast_to(of_gene, own.shape) for of_gene in (centred.mean, centred.seen_of_gene)]
+    return np.hstack(inputs, dtype=np.float32)
 
 
 def train_gene_network(pupils: list[Pupil], mean: np.ndarray, recipe: GeneNetworkRecipe) -> GeneNetwork:
@@ -166,12 +158,13 @@ class _Lessons:
         return x, answer, where
 
     def _draw_one(self, pupil: Pupil) -> tuple[np.ndarray, ...]:
-        recipe, share = self.recipe, self.rng.uniform(*SHARES)
+        recipe = self.recipe
+        share = self.rng.uniform(*learned_shares(recipe.missing, SHARES))
         lesson = draw_lesson(pupil.section, share, self.rng, missing=recipe.missing, depth_seen=recipe.depth_seen)
         centred = Centred.of(View.of(lesson.section), self.gene_mean)
         answer = lesson.answer - centred.mean - centred.offset[:, None]
-        rows = pupil.spots
-        return gene_inputs(centred, pupil.near)[rows], answer[rows].astype(np.float32), lesson.where[rows]
+        rows = np.flatnonzero(pupil.spots)
+        return gene_inputs(centred, pupil.near, rows), answer[rows].astype(np.float32), lesson.where[rows]
 
 
 def _network(n_inputs: int, n_genes: int, n_hidden: int, dropout: float) -> nn.Sequential:

@@ -73,10 +73,18 @@ class View:
 
     def neighbours(self, k: int) -> sparse.csr_matrix:
         """Return a matrix whose rows are 1 at the ``k`` nearest other spots, shape ``(n_spots, n_spots)``."""
-        index, _ = nearest_spots(self.section, k)
-        rows = np.nonzero(index >= 0)[0]
-        ones = np.ones(len(rows), dtype=np.float32)
-        return sparse.csr_matrix((ones, (rows, index[index >= 0])), shape=(len(index), len(index)))
+        return self.neighbourhoods(k)[k]
+
+    def neighbourhoods(self, *sizes: int) -> dict[int, sparse.csr_matrix]:
+        """Return the matrix of ``neighbours`` for each of several numbers of spots."""
+        nearest, _ = nearest_spots(self.section, max(sizes))
+        found = {}
+        for k in sizes:
+            index = nearest[:, :k]
+            rows = np.nonzero(index >= 0)[0]
+            ones = np.ones(len(rows), dtype=np.float32)
+            found[k] = sparse.csr_matrix((ones, (rows, index[index >= 0])), shape=(len(index), len(index)))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,17 +43,32 @@ class Centred:
         """How far each spot's visible values lie above the section's means, drawn to 0, shape ``(n_spots,)``."""
         return self.residual.sum(axis=1) / (self.view.observed.sum(axis=1) + PRIOR)
 
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """1 where a value is visible, else 0, shape ``(n_spots, n_genes)`` float32."""
+        return self.view.observed.astype(np.float32)
+
+    @cached_property
+    def level(self) -> np.ndarray:
+        """Residuals less the offset of their spot, 0 where nothing is visible, shape ``(n_spots, n_genes)``."""
+        return self.residual - self.offset[:, None].astype(np.float32) * self.seen
+
+    @cached_property
+    def seen_of_gene(self) -> np.ndarray:
+        """Share of the spots in which each gene is visible, shape ``(n_genes,)``."""
+        return self.seen.mean(axis=0)
+
     def around(self, near: sparse.csr_matrix, residual: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean visible residual among neighbours, 0 where none is visible, and the share that is visible.
 
         Parameters
         ----------
         near
-            Rows are 1 at a spot's neighbours, shape ``(n_spots, n_spots)``.
+            Rows are 1 at a spot's neighbours, shape ``(n_rows, n_spots)``.
         residual
             Taken in place of ``self.residual``, 0 where nothing is visible.
         """
-        count = near @ self.view.observed.astype(np.float32)
+        count = near @ self.seen
         total = near @ (self.residual if residual is None else residual)
         n_near = np.maximum(np.diff(near.indptr), 1)[:, None]
         return total / np.maximum(count, 1), (count / n_near).astype(np.float32)

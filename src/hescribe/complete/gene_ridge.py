@@ -9,7 +9,7 @@ from scipy import linalg
 from hescribe.cards import MethodCard
 from hescribe.complete.base import Completion, View, check_panel
 from hescribe.complete.centred import Centred
-from hescribe.complete.hiding import DepthSeen, Lesson, Missing, draw_lesson
+from hescribe.complete.hiding import DepthSeen, Lesson, Missing, draw_lesson, learned_shares
 from hescribe.complete.mean import fit_gene_means
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -36,7 +36,7 @@ class GeneRidgeCompleter(Params):
     alpha
         Penalty; None: chosen among 10^3 to 10^6 by the inner rule.
     hide
-        Share of the measured counts hidden in training.
+        Share of the measured counts hidden in training; half of every count where anything may be missing.
     missing, depth_seen
         What is learned: see ``complete.hiding.draw_lesson``.
     seed
@@ -94,9 +94,10 @@ class GeneRidgeCompleter(Params):
         return ALPHAS[int(np.argmin(squares))]
 
     def _lessons(self, train: Cohort) -> list[Lesson]:
+        share, _ = learned_shares(self.missing, (self.hide, self.hide))
         return [
             draw_lesson(
-                s, self.hide, np.random.default_rng([self.seed, i]), missing=self.missing, depth_seen=self.depth_seen
+                s, share, np.random.default_rng([self.seed, i]), missing=self.missing, depth_seen=self.depth_seen
             )
             for i, s in enumerate(train)
         ]

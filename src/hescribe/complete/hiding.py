@@ -17,6 +17,7 @@ from hescribe.errors import InputError
 Missing = Literal["measured", "any"]
 # What a spot's depth counts once some of its counts are hidden. "full" lets the hidden sum be read off.
 DepthSeen = Literal["visible", "full"]
+FRESH = 0.5  # share of every count that is set aside in learning "any": a fresh measurement as deep as what is shown
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ def draw_lesson(
     hidden = draw_hidden(view, share, rng)
     shown = hide_counts(section, hidden, depth_seen=depth_seen)
     return Lesson(shown, hidden, to_values(view.counts, shown.depth))
+
+
+def learned_shares(missing: Missing, wanted: tuple[float, float]) -> tuple[float, float]:
+    """Return the least and the greatest share to hide in learning: what is wanted, or half of every count for "any".
+
+    What is set aside of every count is as deep as its share is large, and no completer can know how deep the answer
+    will be; so it learns of one as deep as what it sees.
+
+    Examples
+    --------
+    >>> learned_shares("measured", (0.2, 0.6)), learned_shares("any", (0.2, 0.6))
+    ((0.2, 0.6), (0.5, 0.5))
+    """
+    return (FRESH, FRESH) if missing == "any" else wanted
 
 
 def draw_hidden(view: View, share: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:

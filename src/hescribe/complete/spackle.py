@@ -15,7 +15,7 @@ import numpy as np
 
 from hescribe.cards import MethodCard
 from hescribe.complete.base import Completion, View, check_panel
-from hescribe.complete.hiding import DepthSeen, Missing
+from hescribe.complete.hiding import DepthSeen, Missing, learned_shares
 from hescribe.complete.mean import fit_gene_means
 from hescribe.complete.section_mean import section_means
 from hescribe.data.cohort import Cohort
@@ -56,7 +56,8 @@ class SpackleCompleter(Params):
     encoder
         Image encoder whose features of each spot's patch are seen beside its counts; None: counts alone.
     hide
-        Least and greatest share of the counts hidden in training, drawn anew for every neighbourhood.
+        Least and greatest share of the counts hidden in training, drawn anew for every neighbourhood; half of every
+        count where anything may be missing.
     missing, depth_seen
         What is learned: see ``complete.hiding.draw_lesson``. The published way has a rule of its own: measured
         counts, and the full depth.
@@ -184,7 +185,7 @@ class SpackleCompleter(Params):
             section=from_numpy(np.repeat(np.arange(len(views)), [len(v.counts) for v in views])),
             levels=from_numpy(levels.astype(np.float32)),
             spread=from_numpy(self.spread_),
-            hide=self.hide,
+            hide=learned_shares(self.missing, self.hide),
             missing=self.missing,
             depth_seen=self.depth_seen,
         )
@@ -193,7 +194,12 @@ class SpackleCompleter(Params):
         from hescribe.complete._spackle_lessons import section_levels  # noqa: PLC0415 - imports torch
 
         return section_levels(
-            section, self.mean_, rng, hide=self.hide, missing=self.missing, depth_seen=self.depth_seen
+            section,
+            self.mean_,
+            rng,
+            hide=learned_shares(self.missing, self.hide),
+            missing=self.missing,
+            depth_seen=self.depth_seen,
         )
 
     def _spots(self, views: list[View]) -> "Spots":

@@ -1,10 +1,11 @@
-"""Stacked: a network over genes guesses every value, a second one weighs that guess against what is around.
+"""Stacked: a network over genes guesses every value, a second one weighs that guess, the section has the last word.
 
-Ours. What neither step gets from a published completer: the guess that the second network learns from is made by a
-first network that has not seen the donor (stacked generalisation, Wolpert, Neural Networks 1992,
-doi:10.1016/S0893-6080(05)80023-1), so that it learns how far to trust it in new tissue; the second network is
-one for all entries, so that a rare gene learns from the others; and both are told how deep a spot is, since a
-measured count is at least 1 and that bounds its value from below.
+Ours. What no published completer has: the guess that the second network learns from is made by a first network that
+has not seen the donor (stacked generalisation, Wolpert, Neural Networks 1992, doi:10.1016/S0893-6080(05)80023-1), so
+that it learns how far to trust it in new tissue; the second network is one for all entries, so that a rare gene
+learns from the others; both are told how deep a spot is, since a measured count is at least 1 and that bounds its
+value from below; and in each new section visible counts are hidden once more, to settle how far both are trusted
+there and how wide their errors are.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 from hescribe.cards import MethodCard
 from hescribe.complete.base import PER_MILLION, Completion, View, check_panel
 from hescribe.complete.centred import Centred
-from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson
+from hescribe.complete.hiding import DepthSeen, Missing, draw_lesson, learned_shares
 from hescribe.complete.mean import fit_gene_means
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -25,12 +26,15 @@ from hescribe.params import Params
 
 if TYPE_CHECKING:
     from hescribe.complete._entry_network import EntryFeatures, EntryNetwork
-    from hescribe.complete._gene_network import GeneNetwork, GeneNetworkRecipe
+    from hescribe.complete._gene_network import GeneNetwork, GeneNetworkRecipe, Near, Pupil
+    from hescribe.complete._settling import Settled
 
 Network = TypeVar("Network", bound="GeneNetwork | EntryNetwork")
 N_GROUPS = 4  # of donors, that the first network is trained without in turn
 MAX_ENTRIES = 800_000  # that the second network learns from
-N_LESSONS = 2  # of each section, for the second network
+SETTLING = (0.1, 0.4)  # of the visible counts that are hidden once more, least and most
+N_LESSONS = 2  # of each section, for the second network and for the third step
+MAX_SETTLING = 400_000  # entries of a section that may be asked for in each lesson of its own
 BLOCK = 2**20  # entries whose features are held at once: 110 MB
 MIN_SPOTS = 8  # in training
 MAX_GENES = 3000  # 20,000 train spots take 2 GB of inputs then
@@ -38,7 +42,7 @@ MAX_GENES = 3000  # 20,000 train spots take 2 GB of inputs then
 
 @dataclass(kw_only=True)
 class StackedCompleter(Params):
-    """Two networks: all genes of a spot and its surroundings, then each entry.
+    """Two networks, of all genes of a spot and its surroundings and then of each entry, settled in every section.
 
     Parameters
     ----------
@@ -55,7 +59,7 @@ class StackedCompleter(Params):
 
     name: ClassVar[str] = "stacked"
     card: ClassVar[MethodCard] = MethodCard(
-        summary="a network over genes, weighed by a network over entries against section, spot and neighbours"
+        summary="a network over genes and one over entries, weighed in each section by its own visible counts"
     )
     n_hidden: int = 256
     dropout: float = 0.2
@@ -83,22 +87,22 @@ class StackedCompleter(Params):
                 "another completer such as soft_impute"
             )
         from hescribe.complete._entry_network import EntryNetwork  # noqa: PLC0415 - imports torch
-        from hescribe.complete._gene_network import Pupil, train_gene_network  # noqa: PLC0415 - as above
+        from hescribe.complete._gene_network import SHARES, Pupil, train_gene_network  # noqa: PLC0415 - as above
 
         self.genes_, self.mean_, self.sd_ = train.genes, fit_gene_means(train), _fit_spread(train)
-        pupils, groups = [Pupil.of(s) for s in train], _deal(train)
+        pupils, groups = [Pupil(s, np.ones(s.n_spots, dtype=bool), _near(s)) for s in train], _deal(train)
         entries = []
         for group in np.unique(np.concatenate(groups)):
             others = [replace(p, spots=g != group) for p, g in zip(pupils, groups, strict=True) if (g != group).any()]
             network = train_gene_network(others, self.mean_, self._recipe())
-            held = [(p.section, g == group) for p, g in zip(pupils, groups, strict=True) if (g == group).any()]
-            entries += [entry for section, spots in held for entry in self._learn_from(section, spots, network)]
-        x, y = (np.concatenate(part) for part in zip(*entries, strict=True))
+            held = [replace(p, spots=g == group) for p, g in zip(pupils, groups, strict=True) if (g == group).any()]
+            entries += [entry for pupil in held for entry in self._learn_from(pupil, network, SHARES)]
+        x, y = _join(entries)
         if not len(y):
             raise InputError("no measured count of the train cohort could be hidden to learn from")
         chosen = np.random.default_rng(self.seed).permutation(len(y))[:MAX_ENTRIES]
         self.gene_network_ = _to_arrays(train_gene_network(pupils, self.mean_, self._recipe()))
-        self.entry_network_ = _to_arrays(EntryNetwork.train(x[chosen], y[chosen], self.seed))
+        self.entry_network_ = _to_arrays(EntryNetwork.train(x[:, chosen], y[chosen], self.seed))
         return self
 
     def estimate(self, section: Section) -> Completion:
@@ -106,19 +110,32 @@ class StackedCompleter(Params):
         self.check_fitted()
         check_panel(section, self.genes_, self.name)
         from hescribe.complete._entry_network import EntryNetwork  # noqa: PLC0415 - imports torch
-        from hescribe.complete._gene_network import GeneNetwork  # noqa: PLC0415 - as above
+        from hescribe.complete._gene_network import GeneNetwork, Pupil  # noqa: PLC0415 - as above
 
-        view = View.of(section)
-        network = _restore(EntryNetwork, self.entry_network_)
+        order = np.lexsort(section.xy_um.T)  # nothing may depend on the order that spots come in
+        section = section.with_table(section.table[order].copy())
+        first, second = _restore(GeneNetwork, self.gene_network_), _restore(EntryNetwork, self.entry_network_)
+        chance = MAX_SETTLING / max(section.n_spots * len(self.genes_), 1)
+        spots = np.random.default_rng(self.seed).random(section.n_spots) < chance
+        pupil = Pupil(section, spots, _near(section))
+        settled = self._settle(pupil, first, second)
+        features = self._features(View.of(section), pupil.near, first)
+        view, centre = features.centred.view, features.centred.mean
         mean, sd = np.empty_like(view.values), np.empty_like(view.values)
-        centred, features = self._features(view, _restore(GeneNetwork, self.gene_network_))
-        for genes in _blocks(len(self.genes_), max(BLOCK // max(section.n_spots, 1), 1)):
-            x = features.of(genes)
-            residual, spread = network.infer(x.reshape(-1, x.shape[-1]))
-            mean[:, genes] = residual.reshape(x.shape[:2]) + centred.mean[genes]
-            sd[:, genes] = spread.reshape(x.shape[:2])
-        least = np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None] if self.missing == "measured" else 0.0
-        return Completion(np.maximum(mean, least), sd)
+        for rows in self._blocks(np.arange(section.n_spots)):
+            x = features.of(rows)
+            residual, spread = settled.infer(x.reshape(len(x), -1), second)
+            mean[rows], sd[rows] = residual.reshape(x.shape[1:]) + centre, spread.reshape(x.shape[1:])
+        if self.missing == "measured":
+            mean = np.maximum(mean, np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None])
+        back = np.argsort(order)
+        return Completion(mean[back], sd[back])
+
+    def _settle(self, pupil: "Pupil", first: "GeneNetwork", second: "EntryNetwork") -> "Settled":
+        """Return the weights of the guesses in a section, from its visible counts."""
+        from hescribe.complete._settling import Settled  # noqa: PLC0415 - imports torch
+
+        return Settled.on(*_join(list(self._learn_from(pupil, first, SETTLING))), second)
 
     def _recipe(self) -> "GeneNetworkRecipe":
         from hescribe.complete._gene_network import GeneNetworkRecipe  # noqa: PLC0415 - imports torch
@@ -129,27 +146,42 @@ class StackedCompleter(Params):
         )  # fmt: skip
 
     def _learn_from(
-        self, section: Section, spots: np.ndarray, network: "GeneNetwork"
+        self, pupil: "Pupil", network: "GeneNetwork", shares: tuple[float, float]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield features and residuals of what lessons hide in the spots that the first network has not seen."""
-        from hescribe.complete._gene_network import SHARES  # noqa: PLC0415 - imports torch
-
+        """Yield features and residuals of what lessons hide in a pupil's spots, which the network has not seen."""
+        section = pupil.section
         rng = np.random.default_rng([self.seed, len(section.id), *section.id.encode()])
         for _ in range(N_LESSONS):
-            lesson = draw_lesson(section, rng.uniform(*SHARES), rng, missing=self.missing, depth_seen=self.depth_seen)
-            centred, features = self._features(View.of(lesson.section), network)
-            where = lesson.where & spots[:, None]
-            for genes in _blocks(len(self.genes_), max(BLOCK // section.n_spots, 1)):
-                asked = where[:, genes]
-                yield features.of(genes)[asked], (lesson.answer - centred.mean)[:, genes][asked].astype(np.float32)
+            share = rng.uniform(*learned_shares(self.missing, shares))
+            lesson = draw_lesson(section, share, rng, missing=self.missing, depth_seen=self.depth_seen)
+            features = self._features(View.of(lesson.section), pupil.near, network)
+            for rows in self._blocks(np.flatnonzero(pupil.spots)):
+                asked, residual = lesson.where[rows], lesson.answer[rows] - features.centred.mean
+                yield features.of(rows)[:, asked], residual[asked].astype(np.float32)
 
-    def _features(self, view: View, network: "GeneNetwork") -> "tuple[Centred, EntryFeatures]":
-        from hescribe.complete._entry_network import EntryFeatures, find_wide_near  # noqa: PLC0415 - imports torch
-        from hescribe.complete._gene_network import find_near  # noqa: PLC0415 - as above
+    def _features(self, view: View, near: "Near", network: "GeneNetwork") -> "EntryFeatures":
+        from hescribe.complete._entry_network import EntryFeatures  # noqa: PLC0415 - imports torch
 
-        centred = Centred.of(view, self.mean_)
-        first = network.infer(centred, find_near(view))
-        return centred, EntryFeatures(centred, find_wide_near(view), first, self.mean_, self.sd_)
+        return EntryFeatures(Centred.of(view, self.mean_), near, network, self.mean_, self.sd_)
+
+    def _blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield so many spots at a time that the features of their entries fit into memory."""
+        size = max(BLOCK // len(self.genes_), 1)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def _near(section: Section) -> "Near":
+    """Return the neighbours that both networks look at."""
+    from hescribe.complete import _entry_network, _gene_network  # noqa: PLC0415 - import torch
+
+    return View.of(section).neighbourhoods(*{*_entry_network.NEAR, *_gene_network.NEAR})
+
+
+def _join(entries: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and residuals of all blocks, shapes ``(n_features, n_entries)`` and ``(n_entries,)``."""
+    features, residuals = zip(*entries, strict=True)
+    return np.concatenate(features, axis=1), np.concatenate(residuals)
 
 
 def _to_arrays(network: "GeneNetwork | EntryNetwork") -> dict[str, np.ndarray]:
@@ -180,8 +212,3 @@ def _deal(train: Cohort) -> list[np.ndarray]:
     along = xy[:, int(np.argmax(np.ptp(xy, axis=0)))]
     rank = np.argsort(np.argsort(along, kind="stable"), kind="stable")
     return [rank * N_GROUPS // len(rank)]
-
-
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
