@@ -335,7 +335,9 @@ def test_protocols_name_existing_metrics_and_rules(name):
 
 
 def test_an_unknown_protocol_is_an_error():
-    with pytest.raises(UnknownNameError, match="known: donor-v1, labels-v1, mclstexp-2024, section-v1"):
+    with pytest.raises(
+        UnknownNameError, match="known: donor-v1, labels-split-v1, labels-v1, mclstexp-2024, section-v1"
+    ):
         read_protocol("donor-v9")
 
 

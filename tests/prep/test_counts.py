@@ -6,7 +6,7 @@ from scipy import sparse
 
 from hescribe import keys
 from hescribe.errors import InputError
-from hescribe.prep.counts import keep_deep_spots, log_normalise, with_lognorm
+from hescribe.prep.counts import halve_counts, keep_deep_spots, log_normalise, with_lognorm
 
 
 @pytest.fixture
@@ -63,3 +63,20 @@ def test_shallow_spots_stay_as_context(raw_cohort):
     assert kept.n_spots == section.n_spots
     assert kept.kept.sum() == (section.depth >= limit).sum()
     assert kept.layer(keys.COUNTS).shape[0] == kept.kept.sum()
+
+
+def test_a_halved_section_is_a_second_measurement_at_half_the_depth(raw_cohort):
+    whole = raw_cohort[0]
+    half = halve_counts(whole)
+    counts, kept = (s.table.layers[keys.COUNTS].toarray() for s in (whole, half))
+    assert (kept <= counts).all()
+    assert (kept % 1 == 0).all()
+    assert abs(kept.sum() / counts.sum() - 0.5) < 4 * 0.5 / np.sqrt(counts.sum())  # four standard errors of a fair coin
+    assert abs(half.depth.sum() / whole.depth.sum() - 0.5) < 4 * 0.5 / np.sqrt(whole.depth.sum())
+    assert (half.depth >= kept.sum(axis=1)).all()
+    np.testing.assert_allclose(half.table.layers[keys.LOGNORM].toarray(), log_normalise(kept, half.depth), rtol=1e-5)
+
+
+def test_halving_draws_the_same_coins_again(raw_cohort):
+    first, again = (halve_counts(raw_cohort[0]).table.layers[keys.COUNTS] for _ in range(2))
+    assert (first != again).nnz == 0

@@ -20,7 +20,7 @@ from hescribe.data.validate import check_section
 from hescribe.errors import InputError, LeakageError, SchemaError
 from hescribe.metrics.ceiling import Ceiling, noise_ceiling
 from hescribe.prep.batch import Combat
-from hescribe.prep.counts import keep_deep_spots, with_lognorm
+from hescribe.prep.counts import halve_counts, keep_deep_spots, with_lognorm
 from hescribe.prep.dispersion import top_dispersion
 from hescribe.prep.genes import to_panel, top_moran, top_variance
 from hescribe.prep.split import leave_one_out
@@ -160,7 +160,8 @@ class PredictionTask:
         for name, train, test in leave_one_out(self.prepared, rule.split):
             check_apart(self._twins, name, train, test, by_donor=rule.split == "donor")
             genes = panel or self.choose_genes(self.prepared if rule.genes_from == "all" else train)
-            sides = self.on_panel(train, genes), self.on_panel(test, genes)
+            scored = test.map(halve_counts) if rule.score_on == "half" else test
+            sides = self.on_panel(train, genes), self.on_panel(scored, genes)
             yield Fold(name, *(correct_donors(*sides) if rule.batch_correction == "combat_on_all" else sides), rule)
 
     @cached_property

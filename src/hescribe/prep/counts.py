@@ -69,3 +69,19 @@ def keep_deep_spots(section: Section, min_counts: int) -> Section:
     The others stay in the table: their image serves as context for their neighbours.
     """
     return section.with_kept(section.depth >= min_counts)
+
+
+def halve_counts(section: Section) -> Section:
+    """Return the section with about half of its counts, each kept or not by a fair coin (binomial thinning).
+
+    What is kept is a measurement of the same expression at half the depth. The coins are those of the section's name.
+    """
+    rng = np.random.default_rng([*section.id.encode()])
+    table = section.table.copy()
+    counts = sparse.csr_matrix(table.layers[keys.COUNTS])
+    beyond = section.depth.astype(np.int64) - np.asarray(counts.sum(axis=1)).ravel().astype(np.int64)
+    counts.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float32)
+    counts.eliminate_zeros()
+    table.layers = {keys.COUNTS: counts}
+    table.obs[keys.DEPTH] = np.asarray(counts.sum(axis=1)).ravel() + rng.binomial(np.maximum(beyond, 0), 0.5)
+    return with_lognorm(section.with_table(table))

@@ -50,6 +50,8 @@ class Protocol:
         Whether each test section is scored apart, or all of a fold as one.
     choose_on
         Where penalty, neighbours or epochs are chosen: the inner rule, or the test donor.
+    score_on
+        Counts of the test sections that the target is made of: ``"all"``, or ``"half"``, each kept by a fair coin.
     average
         Whether the mean of a model is over donors, or over sections, as if each were a donor.
 
@@ -75,6 +77,7 @@ class Protocol:
     batch_correction: Literal["none", "combat_on_all"] = "none"
     pool: Literal["section", "fold"] = "section"
     choose_on: Literal["inner", "test"] = "inner"
+    score_on: Literal["all", "half"] = "all"
     average: Literal["donor", "section"] = "donor"
 
     def __post_init__(self) -> None:
