@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hescribe.encode.accelerate import Network
-from hescribe.encode.trainable import LowRank, TrainableEncoder, add_low_rank, augment
+from hescribe.encode.trainable import LowRank, TrainableEncoder, add_low_rank, augment, load_trained, trained_weights
 from hescribe.errors import FormatError, InputError
 from hescribe.train.loop import Recipe, seeded, train_network
 
@@ -65,8 +65,8 @@ def test_training_the_encoder_finds_what_frozen_features_do_not_show(fitted):
 
 
 def test_the_same_seed_trains_the_same_encoder(fitted):
-    again = train("full")[0].trained_weights()
-    for name, weights in fitted["full"][0].trained_weights().items():
+    again = trained_weights(train("full")[0])
+    for name, weights in trained_weights(fitted["full"][0]).items():
         np.testing.assert_array_equal(again[name], weights)
 
 
@@ -89,16 +89,17 @@ def test_an_embedding_does_not_depend_on_its_batch(fitted):
 @pytest.mark.parametrize("how", ["full", "low_rank"])
 def test_trained_weights_are_put_back_strictly(fitted, how):
     x, _ = textured(5, 5)
-    encoder, weights = fitted[how][0], fitted[how][0].trained_weights()
-    restored = TrainableEncoder(network(), tuning=how, rank=4).load_trained(weights)
+    encoder, weights = fitted[how][0], trained_weights(fitted[how][0])
+    restored = TrainableEncoder(network(), tuning=how, rank=4)
+    load_trained(restored, weights)
     np.testing.assert_array_equal(restored.embed([x]), encoder.embed([x]))
     name = next(iter(weights))
     for damaged in (
         {k: v for k, v in weights.items() if k != name}, weights | {"more": np.ones(1)},
         weights | {name: np.ones((1, 2, 3))},
     ):  # fmt: skip
-        with pytest.raises(FormatError, match="not those of this encoder"):
-            restored.load_trained(damaged)
+        with pytest.raises(FormatError, match="not those of this network"):
+            load_trained(restored, damaged)
 
 
 def test_low_rank_changes_start_as_the_network_and_leave_its_weights_alone(fitted):
@@ -110,7 +111,7 @@ def test_low_rank_changes_start_as_the_network_and_leave_its_weights_alone(fitte
     own = network().module
     np.testing.assert_array_equal(trained.scaled.module[7].layer.weight.detach(), own[7].weight.detach())
     # a 1 x 1 convolution 8 to 8 and a linear layer 8 to 4, rank 4: 4 * (8 + 8) + 4 * (8 + 4)
-    assert sum(w.size for w in trained.trained_weights().values()) == 112
+    assert sum(w.size for w in trained_weights(trained).values()) == 112
 
 
 def test_low_rank_changes_keep_the_stride_of_a_convolution():

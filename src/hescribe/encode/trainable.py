@@ -49,7 +49,7 @@ class TrainableEncoder(nn.Module):
         super().__init__()
         if rank < 1 or not 0 <= jitter < 1:
             raise InputError(f"rank must be at least 1 and jitter in [0, 1), got {rank} and {jitter}")
-        self.scaled, self.jitter = Scaled(network, plain=True), jitter
+        self.scaled, self.jitter = Scaled(network).to(memory_format=torch.channels_last), jitter
         self.requires_grad_(tuning == "full")
         if tuning == "low_rank" and not add_low_rank(self.scaled, rank):
             raise InputError("the network has no linear layer and no 1 x 1 convolution; choose tuning='full'")
@@ -94,26 +94,31 @@ class TrainableEncoder(nn.Module):
                 rows.append(self(batch.to(device))[: len(part)].float().cpu().numpy())
         return np.concatenate(rows)
 
-    def trained_weights(self) -> dict[str, np.ndarray]:
-        """Return the weights that training changes; the others come with the encoder."""
-        return {name: p.detach().cpu().numpy().copy() for name, p in self.named_parameters() if p.requires_grad}
 
-    def load_trained(self, weights: dict[str, np.ndarray]) -> "TrainableEncoder":
-        """Put trained weights back.
+def trained_weights(module: nn.Module) -> dict[str, np.ndarray]:
+    """Return the weights that training changes; the others come with the encoder."""
+    return {name: p.detach().cpu().numpy().copy() for name, p in _trained(module).items()}
 
-        Raises
-        ------
-        FormatError
-            If they are not exactly those that training changes.
-        """
-        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        wrong = sorted(own.keys() ^ weights.keys()) or [k for k, p in own.items() if tuple(p.shape) != weights[k].shape]
-        if wrong:
-            raise FormatError(f"the weights are not those of this encoder and tuning: {wrong[0]} does not fit")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(torch.from_numpy(weights[name]))
-        return self
+
+@torch.no_grad()
+def load_trained(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
+    """Put trained weights back into a network.
+
+    Raises
+    ------
+    FormatError
+        If they are not exactly those that training changes.
+    """
+    own = _trained(module)
+    wrong = sorted(own.keys() ^ weights.keys()) or [k for k, p in own.items() if tuple(p.shape) != weights[k].shape]
+    if wrong:
+        raise FormatError(f"the weights are not those of this network and tuning: {wrong[0]} does not fit")
+    for name, parameter in own.items():
+        parameter.copy_(torch.from_numpy(weights[name]))
+
+
+def _trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 class LowRank(nn.Module):

@@ -15,7 +15,7 @@ from hescribe.nearest.scan import Scan
 from hescribe.nearest.search import Metric, Neighbours, check_search, measure, nearest
 
 RECALL = 0.99  # of rows of the bank, on which the number of lists to look through is tuned
-SAMPLE = 200  # queries that are answered exactly too
+SAMPLE = 100  # queries that are answered exactly too
 ROWS_PER_LIST = 256  # 4,000 lists of a million rows: comparing with the centres costs as much as with 16 lists
 FEW_LISTS, SHARE_OF_LISTS = 16, 1 / 32  # no more are looked through: the exact search would be as fast
 TRAINING_ROWS_PER_LIST, N_ROUNDS = 32, 10  # of the k-means, which gains little from more
@@ -75,7 +75,7 @@ class IvfIndex:
     def search(self, query: np.ndarray, k: int) -> Neighbours:
         """Return the k nearest rows found, best first, and the share of the true ones among them.
 
-        The share is measured against the exact search on at most 200 of the queries. Where the lists looked through
+        The share is measured against the exact search on at most 100 of the queries. Where the lists looked through
         hold fewer than k rows, the query is answered exactly.
 
         Raises

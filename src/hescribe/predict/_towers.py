@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -11,59 +11,51 @@ from torch import Tensor, nn
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.trainable import trained_weights
 from hescribe.predict._bank import Bank, Retrieval
 from hescribe.predict._contrastive import Towers
-from hescribe.predict._inputs import SpotInputs
+from hescribe.predict._images import FrozenImages, Images, Start
+from hescribe.predict._inputs import SpotInputs, Standardise
+from hescribe.predict._patch_tower import PatchImages
 from hescribe.predict._training import n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
-from hescribe.prep.scale import Scale
 from hescribe.train.inner import PredictEach, choose
 from hescribe.train.loop import Recipe, seeded, train_network
 
 CHUNK = 2048  # spots embedded at once
-LEAST = 1e-4  # spread of a component, of the first one's; below it is rounding
+ENCODER_STEP = 0.1  # of the step size of the rest, for an encoder that was trained before; published: 1
 
 # Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
 Take = Callable[[Tensor], tuple[Tensor, ...]]
 Loss = Callable[[Tensor, Tensor, Tensor | float], Tensor]
 
 
-@dataclass(frozen=True)
-class ImageScale:
-    """What is done to image features before a tower reads them: nothing, scaling, or scaling and reduction.
+class ImageParams(Protocol):
+    """The parameters of a predictor that say how images are read."""
 
-    Parameters
-    ----------
-    mean, sd
-        Of the features, shape ``(n_dims,)``; None leaves them as they are.
-    basis
-        Leading directions over their spread, shape ``(n_dims, n_components)``; None does not reduce them.
-    """
+    encoder: str
+    fov_um: tuple[float, ...] | None
+    n_rings: int
+    standardise: Standardise
+    frozen: bool
+    tuning: Literal["full", "low_rank"]
+    rank: int
+    jitter: float
+    n_components: int | None
+    legacy: bool
 
-    mean: np.ndarray | None = None
-    sd: np.ndarray | None = None
-    basis: np.ndarray | None = None
 
-    @classmethod
-    def of(cls, x: np.ndarray, n_components: int | None) -> "ImageScale":
-        """Return the scaling of features, shape ``(n_spots, n_dims)``, to so many components; None: to none."""
-        scale = Scale.of(x)
-        if n_components is None:
-            return cls(scale.mean, scale.sd)
-        z = scale.apply(x)
-        z = z - z.mean(axis=0)
-        _, spread, directions = np.linalg.svd(z, full_matrices=False)
-        n = max(min(n_components, int((spread > LEAST * spread[0]).sum())), 1)
-        scale_up = np.divide(np.sqrt(len(z)), spread[:n], out=np.zeros(n), where=spread[:n] > 0)
-        basis = directions[:n].T * scale_up  # all 0 if the images do not differ
-        return cls(scale.mean, scale.sd, basis.astype(x.dtype))
-
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        """Return what the image tower reads, shape ``(n_spots, n_dims or n_components)`` float32."""
-        if self.mean is not None and self.sd is not None:
-            x = Scale(self.mean, self.sd).apply(x)
-        return np.asarray(x if self.basis is None else x @ self.basis, dtype=np.float32)
+def images_of(params: ImageParams, head: Callable[[int], nn.Module]) -> Images:
+    """Return the image side that a predictor's parameters ask for; ``head`` makes what reads the features."""
+    inputs = SpotInputs(
+        encoder=params.encoder, fov_um=params.fov_um, n_rings=params.n_rings, standardise=params.standardise
+    )
+    frozen = FrozenImages(inputs=inputs, n_components=params.n_components, scaled=not params.legacy, head=head)
+    if params.frozen:
+        return frozen
+    step = 1.0 if params.legacy else ENCODER_STEP
+    return PatchImages(frozen=frozen, tuning=params.tuning, rank=params.rank, jitter=params.jitter, step=step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +65,16 @@ class FittedTowers:
     Parameters
     ----------
     image
-        Scaling and reduction of the image features.
+        How what the image tower reads came about.
     weights
-        Of the image tower.
+        Of the image tower, those that were trained.
     bank
         Embeddings of the train spots by their expression, and what they carry.
     temperature
         That the training ended with.
     """
 
-    image: ImageScale
+    image: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
     bank: Bank
     temperature: float
@@ -91,7 +83,7 @@ class FittedTowers:
     def restore(cls, state: dict[str, Any]) -> Self:
         """Return what ``state`` took apart."""
         return cls(
-            image=ImageScale(**state.get("image_", {})),  # no entry is saved of a dictionary without entries
+            image=state.get("image_", {}),  # no entry is saved of a dictionary without entries
             weights=state["weights_"],
             bank=Bank.restore(state["bank_"]),
             temperature=state["temperature_"],
@@ -99,9 +91,8 @@ class FittedTowers:
 
     def state(self) -> dict[str, Any]:
         """Return the fitted attributes of a predictor, in arrays that can be saved."""
-        image = {name: value for name, value in vars(self.image).items() if value is not None}
         return {
-            "image_": image,
+            "image_": self.image,
             "weights_": self.weights,
             "bank_": self.bank.state(),
             "temperature_": self.temperature,
@@ -141,31 +132,14 @@ def embed_spots(network: Towers, take: Take, n_spots: int, *, chunk: int = CHUNK
     return torch.cat(parts).numpy()
 
 
-@torch.inference_mode()
-def embed_images(tower: nn.Module, weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Return the embeddings of image features by a trained tower, shape ``(n_spots, n_dims)`` float32."""
-    tower.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)
-    return tower.eval()(torch.from_numpy(x)).numpy()
-
-
-def image_weights(weights: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Return the weights of the image tower alone, by the names that it gives them."""
-    start = "image."
-    return {name.removeprefix(start): value.numpy() for name, value in weights.items() if name.startswith(start)}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Contrastive:
     """A way to train towers and to retrieve with them, free of the epochs and of k.
 
     Parameters
     ----------
-    inputs, n_components
-        What is read of the image, and to how many components it is reduced; None to none.
-    scaled
-        Whether image features are scaled and reduced at all.
-    image_tower
-        Makes the first tower, for a number of inputs.
+    images
+        What is read of the image, and what of it is trained.
     expression_side
         Makes the second tower for a cohort, and gives what it reads of the kept spots.
     unit
@@ -180,10 +154,7 @@ class Contrastive:
         Take the level of each section out of what its spots carry.
     """
 
-    inputs: SpotInputs
-    n_components: int | None
-    scaled: bool
-    image_tower: Callable[[int], nn.Module]
+    images: Images
     expression_side: Callable[[Cohort], tuple[nn.Module, Take]]
     unit: bool
     loss: Loss
@@ -194,10 +165,10 @@ class Contrastive:
 
     def fit(self, train: Cohort, epochs: tuple[int, ...]) -> list[FittedTowers]:
         """Return what is learned after each of some ascending numbers of epochs."""
-        x, image = self.read(train)
-        network, take = self.start(train, x.shape[1])
-        states = train_towers(network, x, take, self.loss, self.recipe, snapshots=epochs)
-        return [self.keep(train, image, network, weights, take) for weights in states]
+        start = self.images.start(train)
+        network, take = self.build(train, start)
+        states = train_towers(network, start.x, take, self.loss, self._recipe(), snapshots=epochs)
+        return [self.keep(train, start, network, weights, take) for weights in states]
 
     def fit_best(self, train: Cohort, epochs: int, *, share: float) -> FittedTowers:
         """Train on a share of the spots, drawn at random, and keep the epoch with the least loss on the others.
@@ -205,20 +176,20 @@ class Contrastive:
         The published way of BLEEP. Neighbours of a spot and replicates of its section are on both sides, so that
         memorising goes unpunished.
         """
-        x, image = self.read(train)
-        network, take = self.start(train, x.shape[1])
+        start = self.images.start(train)
+        x, (network, take) = start.x, self.build(train, start)
         order = np.random.default_rng(self.recipe.seed).permutation(len(x))
         n_trained = min(max(round(share * len(x)), 1), len(x) - 1)
         trained, others = torch.from_numpy(order[:n_trained]), torch.from_numpy(order[n_trained:])
         every = tuple(range(1, epochs + 1))
         states = train_towers(
-            network, x[order[:n_trained]], lambda rows: take(trained[rows]), self.loss, self.recipe, snapshots=every
+            network, x[order[:n_trained]], lambda rows: take(trained[rows]), self.loss, self._recipe(), snapshots=every
         )
         losses = []
         for weights in states:
             network.cpu().load_state_dict(weights, strict=True)
             losses.append(self._mean_loss(network.eval(), torch.from_numpy(x), take, others))
-        return self.keep(train, image, network, states[int(np.argmin(losses))], take)
+        return self.keep(train, start, network, states[int(np.argmin(losses))], take)
 
     @torch.inference_mode()
     def _mean_loss(self, network: Towers, x: Tensor, take: Take, rows: Tensor) -> float:
@@ -229,38 +200,32 @@ class Contrastive:
             total += float(self.loss(*embedded, network.scale())) * len(batch)
         return total / len(rows)
 
-    def read(self, train: Cohort) -> tuple[np.ndarray, ImageScale]:
-        """Return what the image tower reads of the kept spots of a cohort, and how it came about."""
-        x = self.inputs.read_kept(train)
-        image = ImageScale.of(x, self.n_components) if self.scaled else ImageScale()
-        return image.apply(x), image
+    def _recipe(self) -> Recipe:
+        return replace(self.recipe, shares=self.images.shares)
 
-    def start(self, train: Cohort, n_image: int) -> tuple[Towers, Take]:
+    def build(self, train: Cohort, start: Start) -> tuple[Towers, Take]:
         """Return the network before training, and what its second tower reads."""
         with seeded(self.recipe.seed):
-            image = self.image_tower(n_image)
+            image = start.tower()
             expression, take = self.expression_side(train)
             return Towers(image, expression, unit=self.unit), take
 
     def keep(
-        self, train: Cohort, image: ImageScale, network: Towers, weights: dict[str, Tensor], take: Take
+        self, train: Cohort, start: Start, network: Towers, weights: dict[str, Tensor], take: Take
     ) -> FittedTowers:
         """Return what is left of a training that ended with some weights."""
         network.cpu().load_state_dict(weights, strict=True)
         bank = Bank.of(train, embed_spots(network.eval(), take, n_kept(train), chunk=self.chunk))
         return FittedTowers(
-            image=image,
-            weights=image_weights(weights),
+            image=start.image,
+            weights=trained_weights(network.image),
             bank=bank.section_centred() if self.centre else bank,
             temperature=network.temperature(),
         )
 
     def query(self, fitted: FittedTowers, section: Section) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the image tower reads of a section, and its embedding of every spot."""
-        x = fitted.image.apply(self.inputs.read(section))
-        with seeded(self.recipe.seed):  # the weights drawn here are replaced
-            tower = self.image_tower(x.shape[1])
-        return x, embed_images(tower, fitted.weights, x)
+        """Return what the head of the image tower reads of a section, and its embedding of every spot."""
+        return self.images.embed(section, fitted.image, fitted.weights)
 
     def how(self, fitted: FittedTowers) -> Retrieval:
         """Return how the bank is asked after a training."""
@@ -284,13 +249,13 @@ class Contrastive:
         pairs = [(e, k) for e in epochs for k in ks]
         chosen = pairs[0]
         if len(pairs) > 1:
-            chosen = choose(train, pairs, self.path(epochs, ks), view_um=self.inputs.view_um(train), val=val)
+            chosen = choose(train, pairs, self.path(epochs, ks), view_um=self.images.view_um(train), val=val)
         fitted = self.fit(train, chosen[:1])[0]
         return fitted, chosen[0], min(chosen[1], len(fitted.bank.vectors))
 
     def state(self, train: Cohort, fitted: FittedTowers, *, epochs: int, k: int) -> dict[str, Any]:
         """Return the fitted attributes of a predictor: what was learned, and how it was chosen."""
-        novelty = Novelty.fit(fitted.image.apply(self.inputs.read_kept(train)))
+        novelty = Novelty.fit(self.images.features(train, fitted.image, fitted.weights))
         return {"genes_": train.genes, "epochs_": epochs, "k_": k, "novelty_": vars(novelty), **fitted.state()}
 
     def predict(self, state: dict[str, Any], section: Section) -> Prediction:

@@ -33,11 +33,17 @@ def check_pairs(train: Cohort, k: int | None) -> None:
         raise InputError(f"k must be between 1 and the {n_spots} training spots, got {k}")
 
 
-def check_unchanged(predictor: Params, names: tuple[str, ...], *, legacy: bool) -> None:
+def check_images(predictor: Params, *, frozen: bool) -> None:
+    """Raise ``InputError`` if a parameter of the other way to read images was changed."""
+    names = ("tuning", "rank", "jitter") if frozen else ("n_rings", "standardise")
+    check_unchanged(predictor, names, given=f"frozen={frozen}")
+
+
+def check_unchanged(predictor: Params, names: tuple[str, ...], *, given: str) -> None:
     """Raise ``InputError`` if a parameter that the chosen way does not read was changed."""
     for field in fields(predictor):  # type: ignore[arg-type]
         if field.name in names and getattr(predictor, field.name) != field.default:
             raise InputError(
-                f"{field.name} of {type(predictor).__name__} has no effect with legacy={legacy}; "
+                f"{field.name} of {type(predictor).__name__} has no effect with {given}; "
                 f"leave it at its default, {field.default!r}"
             )

@@ -10,7 +10,7 @@ section's too. ``legacy`` is the published way, on frozen features and without H
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._inputs import SpotInputs, Standardise
-from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_pairs, check_unchanged, n_kept
+from hescribe.predict._inputs import Standardise
+from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.scale import Scale
 
@@ -44,6 +44,10 @@ class BleepPredictor(Params):
     ----------
     encoder, fov_um, n_rings, standardise
         What is read of the image: see ``SpotInputs``.
+    frozen
+        Read features of the encoder as it is, which are cached; False trains the encoder with the rest, on patches.
+    tuning, rank, jitter
+        Of an encoder that is trained: see ``TrainableEncoder``.
     n_components
         Image features are reduced to so many components of unit variance; None takes them as they are.
     epochs
@@ -76,6 +80,10 @@ class BleepPredictor(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 0
     standardise: Standardise = "train"
+    frozen: bool = True
+    tuning: Literal["full", "low_rank"] = "full"
+    rank: int = 8
+    jitter: float = 0.2
     n_components: int | None = 32
     epochs: int | None = None
     k: int | None = None
@@ -97,8 +105,9 @@ class BleepPredictor(Params):
         for name, low, high in LIMITS:
             self.check_between(name, low, high)
         check_pairs(train, self.k)
+        check_images(self, frozen=self.frozen)
         if self.legacy:
-            check_unchanged(self, ("n_components", "dropout", "lr", "weight_decay", "batch_size"), legacy=True)
+            check_unchanged(self, ("n_components", "dropout", "lr", "weight_decay", "batch_size"), given="legacy=True")
         way = self._way()
         if self.legacy:
             epochs, k = self.epochs or PUBLISHED_EPOCHS, min(self.k or PUBLISHED_K, n_kept(train))
@@ -120,17 +129,12 @@ class BleepPredictor(Params):
 
     def _way(self) -> "Contrastive":
         from hescribe.predict._contrastive import soft_pair_loss  # noqa: PLC0415 - imports torch
-        from hescribe.predict._towers import Contrastive  # noqa: PLC0415 - imports torch
+        from hescribe.predict._towers import Contrastive, images_of  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
         decay = PUBLISHED_DECAY if self.legacy else self.weight_decay
         return Contrastive(
-            inputs=SpotInputs(
-                encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-            ),
-            n_components=self.n_components,
-            scaled=not self.legacy,
-            image_tower=self._head,
+            images=images_of(self, self._head),
             expression_side=self._expression_side,
             unit=not self.legacy,
             loss=partial(soft_pair_loss, legacy=self.legacy),

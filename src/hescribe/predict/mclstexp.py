@@ -21,8 +21,8 @@ from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._inputs import SpotInputs, Standardise
-from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_pairs, check_unchanged, n_kept
+from hescribe.predict._inputs import Standardise
+from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
 from hescribe.predict.base import Prediction
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class MclstexpPredictor(Params):
     ----------
     encoder, fov_um, n_rings, standardise
         What is read of the image: see ``SpotInputs``.
+    frozen
+        Read features of the encoder as it is, which are cached; False trains the encoder with the rest, on patches.
+    tuning, rank, jitter
+        Of an encoder that is trained: see ``TrainableEncoder``.
     n_components
         Image features are reduced to so many components of unit variance; None takes them as they are.
     n_neighbours
@@ -91,6 +95,10 @@ class MclstexpPredictor(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 0
     standardise: Standardise = "train"
+    frozen: bool = True
+    tuning: Literal["full", "low_rank"] = "full"
+    rank: int = 8
+    jitter: float = 0.2
     n_components: int | None = 32
     n_neighbours: int = 8
     n_layers: int = 2
@@ -116,6 +124,7 @@ class MclstexpPredictor(Params):
         """
         self._check_params()
         check_pairs(train, self.k)
+        check_images(self, frozen=self.frozen)
         way = self._way()
         if self.legacy:
             epochs, k = self.epochs or PUBLISHED_EPOCHS, min(self.k or PUBLISHED_K, n_kept(train))
@@ -138,22 +147,17 @@ class MclstexpPredictor(Params):
     def _check_params(self) -> None:
         for name, low, high in (*LIMITS, ("n_neighbours", 0, np.inf), ("n_layers", 1, np.inf), ("n_heads", 1, np.inf)):
             self.check_between(name, low, high)
-        check_unchanged(self, CORRECTED_ONLY if self.legacy else ("legacy_distance",), legacy=self.legacy)
+        check_unchanged(self, CORRECTED_ONLY if self.legacy else ("legacy_distance",), given=f"legacy={self.legacy}")
         if N_TOKEN % self.n_heads:
             raise InputError(f"n_heads of MclstexpPredictor must divide {N_TOKEN}, got {self.n_heads}")
 
     def _way(self) -> "Contrastive":
         from hescribe.predict._contrastive import pair_loss  # noqa: PLC0415 - imports torch
-        from hescribe.predict._towers import CHUNK, Contrastive  # noqa: PLC0415 - imports torch
+        from hescribe.predict._towers import CHUNK, Contrastive, images_of  # noqa: PLC0415 - imports torch
 
         published = Retrieval(weighting="inverse_square", weigh_by=self.legacy_distance)
         return Contrastive(
-            inputs=SpotInputs(
-                encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-            ),
-            n_components=self.n_components,
-            scaled=not self.legacy,
-            image_tower=self._image_tower,
+            images=images_of(self, self._image_tower),
             expression_side=self._published_side if self.legacy else self._expression_side,
             unit=not self.legacy,
             loss=pair_loss,

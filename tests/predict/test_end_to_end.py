@@ -1,0 +1,174 @@
+"""Contrastive predictors that train their image encoder: on 300 spots, whose expression is in a texture."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+torch = pytest.importorskip("torch")
+
+from hescribe import keys  # noqa: E402
+from hescribe.bench.model_folder import join_fitted, split_fitted  # noqa: E402
+from hescribe.cards import EncoderCard  # noqa: E402
+from hescribe.data.cohort import Cohort  # noqa: E402
+from hescribe.data.image import ArrayImage  # noqa: E402
+from hescribe.encode import accelerate, base  # noqa: E402
+from hescribe.encode.trainable import TrainableEncoder  # noqa: E402
+from hescribe.errors import FormatError, InputError  # noqa: E402
+from hescribe.params import Params  # noqa: E402
+from hescribe.predict.base import predictors  # noqa: E402
+from hescribe.testing.cohorts import colour_section  # noqa: E402
+from hescribe.train.loop import seeded  # noqa: E402
+
+PX, SIDE = 12, 10  # pixels of a patch, spots along a section
+BOTH = ("bleep", "mclstexp")
+
+
+@dataclass(kw_only=True)
+class Tiny(Params):
+    """An untrained network of 600 weights."""
+
+    name: ClassVar[str] = "tiny"
+    card: ClassVar[EncoderCard] = EncoderCard(
+        name="tiny", revision="1", px=PX, n_dims=4, fov_um=(200.0,), licence="none", paper="none"
+    )
+
+    def network(self):
+        with seeded(0):
+            layers = (
+                torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+                torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4),
+            )  # fmt: skip
+            return accelerate.Network(torch.nn.Sequential(*layers).eval(), PX, (127.0,) * 3, (64.0,) * 3)
+
+    def encode(self, patches):
+        return TrainableEncoder(self.network()).embed([patches])  # float32, to be compared with
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Register the network, beside those there are."""
+    real = base.encoders
+
+    def create(name, **given):
+        return Tiny() if name == "tiny" else real.create(name, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "encoders", SimpleNamespace(create=create))
+        yield
+
+
+def textured_section(index, donor):
+    """A checkerboard on every spot, on a colour that says nothing; twelve genes rise or fall with its strength."""
+    rng = np.random.default_rng(index)
+    strength = rng.uniform(0, 1, SIDE * SIDE)
+    board = np.indices((PX, PX)).sum(axis=0) % 2 - 0.5
+    patches = (
+        rng.uniform(90, 160, (SIDE * SIDE, 1, 1, 3)) + 70 * strength[:, None, None, None] * board[None, :, :, None]
+    )
+    pixels = patches.reshape(SIDE, SIDE, PX, PX, 3).swapaxes(1, 2).reshape(SIDE * PX, SIDE * PX, 3)
+    row, col = (a.ravel() for a in np.mgrid[:SIDE, :SIDE])
+    xy_um = np.column_stack([col + 0.5, row + 0.5]) * 200.0
+    y = np.outer(strength, np.linspace(-2, 2, 12)) + rng.normal(0, 0.2, (SIDE * SIDE, 12))
+    table = AnnData(
+        obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col}, index=[f"{i}" for i in range(SIDE * SIDE)]),
+        var=pd.DataFrame(index=[f"GENE{g}" for g in range(12)]),
+        obsm={keys.SPATIAL_UM: xy_um}, layers={keys.TARGET: y.astype(np.float32), keys.COUNTS: np.ones_like(y)},
+    )  # fmt: skip
+    like = colour_section(index, donor)
+    image = ArrayImage(pixels.clip(0, 255).astype(np.uint8), 200.0 / PX, f"texture-{index}")
+    return type(like)(f"t{index}", donor, table, image, like.card), strength
+
+
+@pytest.fixture(scope="module")
+def train():
+    return Cohort(tuple(textured_section(i, f"D{i}")[0] for i in range(3)))
+
+
+def make(name, **changes):
+    given = {"encoder": "tiny", "epochs": 25, "k": 20, "batch_size": 50, "lr": 3e-3, "jitter": 0.1, "frozen": False}
+    return predictors.create(name, **(given | changes))
+
+
+def correlation(fitted):
+    section, strength = textured_section(9, "new")
+    return np.corrcoef(fitted.predict(section.blind()).mean[:, -1], strength)[0, 1]
+
+
+@pytest.fixture(scope="module")
+def fitted(train, tiny):
+    """Both predictors with all weights trained, and bleep with low-rank changes."""
+    given = {"bleep": {}, "mclstexp": {}, "low_rank": {"tuning": "low_rank", "rank": 2, "epochs": 2}}
+    return {way: make("bleep" if way == "low_rank" else way, **changes).fit(train) for way, changes in given.items()}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_training_the_encoder_finds_what_frozen_features_do_not_show(name, train, fitted):
+    frozen = predictors.create(name, encoder="tiny", epochs=25, k=20, batch_size=50, lr=3e-3).fit(train)
+    assert correlation(frozen) < 0.85
+    assert correlation(fitted[name]) > 0.93
+
+
+def test_training_begins_with_what_the_frozen_encoder_gives(train, tiny):
+    """With steps of 0 both are the same network."""
+    same = {"encoder": "tiny", "epochs": 1, "k": 300, "batch_size": 300, "lr": 0.0, "weight_decay": 0.0}
+    section = textured_section(9, "new")[0].blind()
+    frozen, trained = (predictors.create("bleep", frozen=f, **same).fit(train).predict(section) for f in (True, False))
+    np.testing.assert_allclose(trained.mean, frozen.mean, atol=1e-4)
+    np.testing.assert_allclose(trained.ood, frozen.ood, atol=0.01)
+
+
+def test_the_same_seed_gives_the_same_prediction(train, tiny):
+    section = textured_section(9, "new")[0].blind()
+    first, second = (make("bleep", epochs=1).fit(train).predict(section).mean for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("way", ["bleep", "mclstexp", "low_rank"])
+def test_what_was_trained_survives_saving_and_is_put_back_strictly(way, fitted):
+    model, section = fitted[way], textured_section(9, "new")[0].blind()
+    arrays, plain = split_fitted(model.get_fitted())
+    restored = model.with_params().set_fitted(join_fitted(arrays, plain))
+    np.testing.assert_array_equal(restored.predict(section).mean, model.predict(section).mean)
+    lost = next(name for name in arrays if name.startswith("weights_/encoder."))
+    less = {name: array for name, array in arrays.items() if name != lost}
+    with pytest.raises(FormatError, match="not those of this network"):
+        model.with_params().set_fitted(join_fitted(less, plain)).predict(section)
+
+
+def test_low_rank_changes_are_all_that_is_saved_of_the_encoder(fitted):
+    names = [name for name in fitted["low_rank"].weights_ if name.startswith("encoder.")]
+    assert sorted(name.rsplit(".", 2)[-2] for name in names) == ["down", "up"]
+
+
+def test_a_prediction_does_not_depend_on_the_other_spots(fitted):
+    section = textured_section(9, "new")[0].blind()
+    some = section.with_table(section.table[[70, 3, 20]].copy())
+    whole = fitted["bleep"].predict(section).mean
+    np.testing.assert_allclose(fitted["bleep"].predict(some).mean, whole[[70, 3, 20]], atol=1e-5)
+
+
+def test_a_prediction_can_be_explained(fitted):
+    table = fitted["bleep"].explain(textured_section(9, "new")[0].blind())
+    assert (len(table), set(table["donor"])) == (100 * 20, {"D0", "D1", "D2"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "color", "fov_um": (112.0,)}, "color is no network and cannot be trained"),
+        ({"fov_um": (112.0, 224.0)}, "patches of one size; give one fov_um"),
+        ({"n_rings": 1}, "n_rings of .* has no effect with frozen=False"),
+        ({"standardise": "section"}, "standardise of .* has no effect with frozen=False"),
+        ({"frozen": True}, "jitter of .* has no effect with frozen=True"),
+        ({"rank": 0}, "rank must be at least 1"),
+    ],
+)
+@pytest.mark.parametrize("name", BOTH)
+def test_refuses_what_makes_no_sense(name, changes, message, train, tiny):
+    with pytest.raises(InputError, match=message):
+        make(name, **changes).fit(train)
