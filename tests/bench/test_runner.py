@@ -1,8 +1,11 @@
 """Cells are atomic and content-keyed: nothing is run twice, nothing stale is served."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +64,17 @@ def test_a_run_that_breaks_resumes_to_identical_rows(task, tmp_path, monkeypatch
     assert run_study(task, MODELS, tmp_path / "broken").n_cached == 9 - n_missing
     whole, broken = (without_measurements(Results(tmp_path / d).rows) for d in ("whole", "broken"))
     assert whole.equals(broken)
+
+
+def test_a_change_anywhere_that_a_predictor_imports_from_makes_its_cells_stale():
+    """A package that is missing in the list would serve old numbers for new code."""
+    source = Path(str(files("hescribe")))
+    decide = {part.removesuffix(".py") for part in store.DECIDES}
+    used = set()
+    for package in decide - {"bench"}:
+        for path in [*(source / package).rglob("*.py"), source / f"{package}.py"]:
+            used |= set(re.findall(r"^ *from hescribe\.(\w+)", path.read_text(), re.MULTILINE) if path.exists() else ())
+    assert used - decide <= {"errors", "progress", "registry", "settings", "_support"}
 
 
 def test_rows_say_what_an_approximate_search_found(task):

@@ -36,7 +36,8 @@ def nearest(query: np.ndarray, bank: np.ndarray, k: int, *, metric: Metric = "co
     """Return the k nearest rows of the bank to each query, best first, ties to the lower row.
 
     The search is exact, its order that of distances in float64, and it does not depend on what else is asked for:
-    not on the other queries, nor on how the work is cut. Beside the data it needs some 200 MB at most.
+    not on the other queries, nor on how the work is cut. Beside the data it needs some 200 MB,
+    and torch for a large search on a processor with bfloat16 units.
 
     Parameters
     ----------
