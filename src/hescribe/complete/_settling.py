@@ -43,10 +43,10 @@ class Settled:
             The second step.
         """
         value, sd = network.infer(x)
-        terms = _terms(x, value)
+        terms = np.stack(_terms(x, value), axis=1).astype(np.float64)
         weights = np.zeros(terms.shape[1])
         weights[0] = 1
-        scale = np.array([*_terms(network.sd[:, None], network.sd[[FIRST]])[0, :-1], 1.0])
+        scale = np.concatenate(_terms(network.sd[:, None], network.sd[[FIRST]]))
         gram = terms.T @ terms + PRIOR * np.diag(scale**2)
         weights += np.linalg.solve(gram, terms.T @ (answer - terms @ weights))
         squares = ((answer - terms @ weights) / sd) ** 2
@@ -55,10 +55,11 @@ class Settled:
     def infer(self, x: np.ndarray, network: EntryNetwork) -> tuple[np.ndarray, np.ndarray]:
         """Return residual and standard deviation of entries with features of shape ``(n_features, n_entries)``."""
         value, sd = network.infer(x)
-        return _terms(x, value) @ self.weights, sd * self.widening
+        weighed = sum(float(w) * term for w, term in zip(self.weights, _terms(x, value), strict=True))
+        return np.asarray(weighed), sd * np.float32(self.widening)
 
 
-def _terms(x: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _terms(x: np.ndarray, value: np.ndarray) -> list[np.ndarray]:
     """Return both guesses, how far the spot and its surroundings lie above the section, and 1."""
-    rows = [value, x[FIRST], x[OFFSET], x[OFFSET] * x[SHARE], *(x[level] for level in LEVELS), np.ones(len(value))]
-    return np.stack(rows, axis=1).astype(np.float64)
+    levels = [x[level] for level in LEVELS]
+    return [value, x[FIRST], x[OFFSET], x[OFFSET] * x[SHARE], *levels, np.ones(len(value), dtype=np.float32)]

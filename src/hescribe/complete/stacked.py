@@ -90,7 +90,7 @@ class StackedCompleter(Params):
         from hescribe.complete._gene_network import SHARES, Pupil, train_gene_network  # noqa: PLC0415 - as above
 
         self.genes_, self.mean_, self.sd_ = train.genes, fit_gene_means(train), _fit_spread(train)
-        pupils, groups = [Pupil(s, np.ones(s.n_spots, dtype=bool), _near(s)) for s in train], _deal(train)
+        pupils, groups = [Pupil(s, np.ones(s.n_spots, dtype=bool), _near(View.of(s))) for s in train], _deal(train)
         entries = []
         for group in np.unique(np.concatenate(groups)):
             others = [replace(p, spots=g != group) for p, g in zip(pupils, groups, strict=True) if (g != group).any()]
@@ -117,10 +117,11 @@ class StackedCompleter(Params):
         first, second = _restore(GeneNetwork, self.gene_network_), _restore(EntryNetwork, self.entry_network_)
         chance = MAX_SETTLING / max(section.n_spots * len(self.genes_), 1)
         spots = np.random.default_rng(self.seed).random(section.n_spots) < chance
-        pupil = Pupil(section, spots, _near(section))
+        view = View.of(section)
+        pupil = Pupil(section, spots, _near(view))
         settled = self._settle(pupil, first, second)
-        features = self._features(View.of(section), pupil.near, first)
-        view, centre = features.centred.view, features.centred.mean
+        features = self._features(view, pupil.near, first)
+        centre = features.centred.mean
         mean, sd = np.empty_like(view.values), np.empty_like(view.values)
         for rows in self._blocks(np.arange(section.n_spots)):
             x = features.of(rows)
@@ -171,11 +172,11 @@ class StackedCompleter(Params):
             yield rows[start : start + size]
 
 
-def _near(section: Section) -> "Near":
+def _near(view: View) -> "Near":
     """Return the neighbours that both networks look at."""
     from hescribe.complete import _entry_network, _gene_network  # noqa: PLC0415 - import torch
 
-    return View.of(section).neighbourhoods(*{*_entry_network.NEAR, *_gene_network.NEAR})
+    return view.neighbourhoods(*{*_entry_network.NEAR, *_gene_network.NEAR})
 
 
 def _join(entries: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
