@@ -70,7 +70,9 @@ class GeneNetwork:
         return network.eval()
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
-        return np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)
+        """Return inputs in standard deviations; they are overwritten."""
+        x = np.divide(np.subtract(x, self.mean, out=x), self.sd, out=x)
+        return np.clip(x, -LIMIT, LIMIT, out=x)
 
 
 @dataclass(frozen=True, kw_only=True)
