@@ -153,10 +153,15 @@ def test_a_section_unlike_any_in_training_is_settled_by_its_own_counts(fitted, t
     assert error(fitted, deep) < 0.9 * error(unsettled, deep)
 
 
-def test_what_settles_is_asked_of_visible_counts_alone(fitted, lesson):
-    """Hidden counts are no part of the section that a completer is given, so other ones change nothing."""
-    before = fitted.estimate(lesson.section).mean
-    np.testing.assert_array_equal(fitted.estimate(lesson.section).mean, before)
+def test_hidden_counts_cannot_be_read(fitted, cohort, lesson):
+    """What settles a section is asked of visible counts alone: other hidden ones, far higher, change nothing."""
+    table = cohort[4].table.copy()
+    counts = table.layers[keys.COUNTS].toarray()
+    counts[lesson.where] *= 50
+    table.layers[keys.COUNTS], table.obs[keys.DEPTH] = counts, counts.sum(axis=1)
+    other = draw_lesson(cohort[4].with_table(table), 0.3, np.random.default_rng(0))
+    assert (other.answer[lesson.where] > lesson.answer[lesson.where] + 1).all()
+    np.testing.assert_array_equal(fitted.estimate(other.section).mean, fitted.estimate(lesson.section).mean)
 
 
 def test_the_order_of_spots_changes_nothing(fitted, lesson):

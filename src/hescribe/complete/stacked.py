@@ -127,10 +127,10 @@ class StackedCompleter(Params):
             x = features.of(rows)
             residual, spread = settled.infer(x.reshape(len(x), -1), second)
             mean[rows], sd[rows] = residual.reshape(x.shape[1:]) + centre, spread.reshape(x.shape[1:])
-        if self.missing == "measured":
-            mean = np.maximum(mean, np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None])
+        one_count = np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None]
+        least = one_count if self.missing == "measured" else 0.0
         back = np.argsort(order)
-        return Completion(mean[back], sd[back])
+        return Completion(np.maximum(mean, least)[back], sd[back])
 
     def _settle(self, pupil: "Pupil", first: "GeneNetwork", second: "EntryNetwork") -> "Settled":
         """Return the weights of the guesses in a section, from its visible counts."""
