@@ -122,6 +122,26 @@ def test_the_second_network_learns_from_guesses_about_donors_that_the_first_has_
     assert seen[-1] == set(train.donors)
 
 
+def test_of_one_section_the_first_network_has_not_seen_the_stripe_that_is_guessed(cohort, monkeypatch):
+    seen, learned = [], []
+    plain, own = _gene_network.train_gene_network, StackedCompleter._learn_from
+
+    def spy(pupils, mean, recipe):
+        seen.append(pupils[0].spots)
+        return plain(pupils, mean, recipe)
+
+    def note(self, pupil, network, shares):
+        learned.append((pupil.spots, seen[-1]))
+        return own(self, pupil, network, shares)
+
+    monkeypatch.setattr(_gene_network, "train_gene_network", spy)
+    monkeypatch.setattr(StackedCompleter, "_learn_from", note)
+    StackedCompleter(n_hidden=4, n_steps=2).fit(Cohort((cohort[0],)))
+    assert len(learned) == stacked.N_GROUPS
+    assert not any((guessed & shown).any() for guessed, shown in learned)
+    assert np.sum([guessed for guessed, _ in learned], axis=0).tolist() == [1] * cohort[0].n_spots
+
+
 def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
     """On thinned counts zeros are answers too: a value of a measured count would be far too high."""
     lesson = draw_lesson(cohort[4], 0.5, np.random.default_rng(1), missing="any")
