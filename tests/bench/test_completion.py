@@ -197,6 +197,29 @@ def test_a_completer_sees_nothing_of_what_is_hidden(task, spy):
         )
 
 
+@pytest.mark.parametrize("name", list_completion_protocols())
+def test_nothing_else_in_the_table_tells_what_is_hidden(raw_cohort, spy, name):
+    """A table often carries what was made of its whole counts: their sums, their components, the counts once more."""
+
+    def plant(section):
+        table, counts = section.table.copy(), counts_of(section)
+        table.X, table.raw = counts, table.copy()
+        table.obs["total_counts"], table.uns["counts"] = counts.sum(axis=1), counts
+        table.obsm["X_pca"], table.varm["PCs"] = counts[:, :5], counts[:12].T
+        table.var["total_counts"] = counts.sum(axis=0)
+        return section.with_table(table)
+
+    score(CompletionTask(raw_cohort.map(plant), rule(name)), spy)
+    for shown in spy.seen:
+        table = shown.table
+        assert table.X is None
+        assert table.raw is None
+        assert set(table.layers) == {keys.COUNTS}
+        assert set(table.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.DEPTH}
+        assert set(table.obsm) == {keys.SPATIAL, keys.SPATIAL_UM}
+        assert [len(table.uns), len(table.varm), len(table.var.columns)] == [0, 0, 0]
+
+
 def test_a_completer_is_fitted_on_other_donors_once(task, spy):
     score(task, spy)
     (train,) = spy.fitted

@@ -27,7 +27,7 @@ class Lesson:
     Parameters
     ----------
     section
-        What is shown: visible counts, dense, and their depth.
+        What is shown: visible counts, dense, and their depth; of the rest of the table what a blind section keeps.
     where
         True at the entries asked for, shape ``(n_spots, n_genes)``.
     answer
@@ -127,7 +127,8 @@ def _thin(view: View, share: float, rng: np.random.Generator) -> Lesson:
 
 
 def _with_counts(section: Section, counts: np.ndarray, depth: np.ndarray) -> Section:
-    table = section.table.copy()
-    table.layers = {keys.COUNTS: counts.astype(np.float32)}
+    """Return the section with nothing but these counts, their depth, and what does not come from counts."""
+    table = section.blind().table
+    table.layers[keys.COUNTS] = counts.astype(np.float32)
     table.obs[keys.DEPTH] = depth.astype(np.float64)
     return section.with_table(table)
