@@ -148,6 +148,7 @@ def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
     measured = StackedCompleter(**FAST).fit(train)
     fresh = StackedCompleter(**FAST, missing="any").fit(train)
     assert error(fresh, lesson) < 0.5 * error(measured, lesson)
+    assert fresh.estimate(lesson.section).mean.min() == 0  # a fresh count may be none, and is never less
 
 
 def test_one_section_is_enough_and_a_handful_of_spots_is_not(cohort):

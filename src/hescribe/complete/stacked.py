@@ -127,10 +127,17 @@ class StackedCompleter(Params):
             x = features.of(rows)
             residual, spread = settled.infer(x.reshape(len(x), -1), second)
             mean[rows], sd[rows] = residual.reshape(x.shape[1:]) + centre, spread.reshape(x.shape[1:])
-        one_count = np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None]
-        least = one_count if self.missing == "measured" else 0.0
         back = np.argsort(order)
-        return Completion(np.maximum(mean, least)[back], sd[back])
+        return Completion(self._bound(mean, view, centre)[back], sd[back])
+
+    def _bound(self, mean: np.ndarray, view: View, centre: np.ndarray) -> np.ndarray:
+        """Return values not below that of one count, or of none; the section's means in a spot without counts."""
+        if self.missing == "any":
+            return np.maximum(mean, 0.0)
+        one_count = np.log2(1 + PER_MILLION / np.maximum(view.depth, 1))[:, None]
+        bounded = np.maximum(mean, one_count)
+        bounded[view.depth <= 0] = centre  # one count would be all that the spot holds: the highest value there is
+        return bounded
 
     def _settle(self, pupil: "Pupil", first: "GeneNetwork", second: "EntryNetwork") -> "Settled":
         """Return the weights of the guesses in a section, from its visible counts."""

@@ -151,6 +151,14 @@ class TestCompleterContract:
         if keys.COMPLETED_SD in layers:
             assert np.isfinite(layers[keys.COMPLETED_SD]).all()
 
+    def test_a_spot_without_counts_is_not_filled_with_all_there_could_be(self, name: str, section: Section) -> None:
+        """The value of a gene that holds every count of its spot, ln(1 + 1e4), is no answer where nothing is known."""
+        odd = _spots_without_counts(section)
+        completed = complete(fitted(name), odd).table.layers[keys.COMPLETED]
+        empty = odd.depth == 0
+        assert empty.any()
+        assert completed[empty].max() <= completed[~empty].max()
+
     def test_learns_from_odd_sections(self, name: str) -> None:
         """Odd sections among those of the fit leave no NaN behind, nor does a gene that is never measured."""
         whole = thin_cohort()
