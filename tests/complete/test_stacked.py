@@ -142,6 +142,27 @@ def test_of_one_section_the_first_network_has_not_seen_the_stripe_that_is_guesse
     assert np.sum([guessed for guessed, _ in learned], axis=0).tolist() == [1] * cohort[0].n_spots
 
 
+def test_of_a_large_section_all_spots_are_learned_from(cohort, monkeypatch):
+    """No pass may hold more than so many spots, and other ones are drawn in the next."""
+    drawn = []
+    plain = _gene_network.gene_inputs
+
+    def spy(centred, near, rows):
+        drawn.append(rows)
+        return plain(centred, near, rows)
+
+    monkeypatch.setattr(_gene_network, "MAX_SPOTS", 30)
+    monkeypatch.setattr(_gene_network, "gene_inputs", spy)
+    section, n_spots = cohort[0], cohort[0].n_spots
+    pupil = _gene_network.Pupil(section, np.ones(n_spots, dtype=bool), View.of(section).neighbourhoods(8, 36))
+    recipe = _gene_network.GeneNetworkRecipe(
+        n_hidden=4, dropout=0.0, n_steps=60, missing="measured", depth_seen="visible", seed=0
+    )
+    _gene_network.train_gene_network([pupil], np.zeros(N_GENES), recipe)
+    assert {len(rows) for rows in drawn} == {30}
+    assert set(np.concatenate(drawn)) == set(range(n_spots))
+
+
 def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
     """On thinned counts zeros are answers too: a value of a measured count would be far too high."""
     lesson = draw_lesson(cohort[4], 0.5, np.random.default_rng(1), missing="any")

@@ -152,20 +152,25 @@ class _Lessons:
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found: list[tuple[np.ndarray, ...]] = []
+        n_left = self.n_rows
         for i in self.rng.permutation(len(self.pupils)):
-            found.append(self._draw_one(self.pupils[i]))
-            if sum(len(x) for x, *_ in found) >= self.n_rows:
+            found.append(self._draw_one(self.pupils[i], n_left))
+            n_left -= len(found[-1][0])
+            if not n_left:
                 break
-        x, answer, where = (np.concatenate(parts)[: self.n_rows] for parts in zip(*found, strict=True))
+        x, answer, where = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return x, answer, where
 
-    def _draw_one(self, pupil: Pupil) -> tuple[np.ndarray, ...]:
+    def _draw_one(self, pupil: Pupil, most: int) -> tuple[np.ndarray, ...]:
+        """Return the rows of one lesson; of a section with more spots than wanted, other ones in every pass."""
         recipe = self.recipe
         share = self.rng.uniform(*learned_shares(recipe.missing, SHARES))
         lesson = draw_lesson(pupil.section, share, self.rng, missing=recipe.missing, depth_seen=recipe.depth_seen)
         centred = Centred.of(View.of(lesson.section), self.gene_mean)
         answer = lesson.answer - centred.mean - centred.offset[:, None]
         rows = np.flatnonzero(pupil.spots)
+        if len(rows) > most:
+            rows = self.rng.choice(rows, most, replace=False)
         return gene_inputs(centred, pupil.near, rows), answer[rows].astype(np.float32), lesson.where[rows]
 
 
