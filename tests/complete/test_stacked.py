@@ -1,5 +1,7 @@
 """The completer of two networks on a planted cohort: programmes of genes, a smooth field, spots of unequal depth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +144,23 @@ def test_of_one_section_the_first_network_has_not_seen_the_stripe_that_is_guesse
     assert np.sum([guessed for guessed, _ in learned], axis=0).tolist() == [1] * cohort[0].n_spots
 
 
+def test_sections_of_one_donor_are_guessed_together(monkeypatch):
+    """Six sections of three donors: the network that guesses one has seen no other of its donor."""
+    pairs = Cohort(tuple(replace(planted_section(i, "?", n_side=5), donor=f"D{i // 2}") for i in range(6)))
+    trained = []
+    plain = _gene_network.train_gene_network
+
+    def spy(pupils, mean, recipe):
+        trained.append([p.section.donor for p in pupils if p.spots.any()])
+        return plain(pupils, mean, recipe)
+
+    monkeypatch.setattr(_gene_network, "train_gene_network", spy)
+    StackedCompleter(n_hidden=4, n_steps=2).fit(pairs)
+    *without_one, last = trained
+    assert [sorted(set(donors)) for donors in without_one] == [["D1", "D2"], ["D0", "D2"], ["D0", "D1"]]
+    assert sorted(last) == ["D0", "D0", "D1", "D1", "D2", "D2"]
+
+
 def test_of_a_large_section_all_spots_are_learned_from(cohort, monkeypatch):
     """No pass may hold more than so many spots, and other ones are drawn in the next."""
     drawn = []
@@ -161,6 +180,29 @@ def test_of_a_large_section_all_spots_are_learned_from(cohort, monkeypatch):
     _gene_network.train_gene_network([pupil], np.zeros(N_GENES), recipe)
     assert {len(rows) for rows in drawn} == {30}
     assert set(np.concatenate(drawn)) == set(range(n_spots))
+
+
+@pytest.mark.parametrize(("missing", "depth_seen"), [("any", "visible"), ("measured", "full")])
+def test_every_lesson_is_of_the_kind_asked_for(train, monkeypatch, missing, depth_seen):
+    asked, plain = [], stacked.draw_lesson
+
+    def spy(section, share, rng, *, missing="measured", depth_seen="visible"):
+        asked.append((missing, depth_seen))
+        return plain(section, share, rng, missing=missing, depth_seen=depth_seen)
+
+    for module in (stacked, _gene_network):
+        monkeypatch.setattr(module, "draw_lesson", spy)
+    StackedCompleter(n_hidden=4, n_steps=2, missing=missing, depth_seen=depth_seen).fit(train).estimate(train[0])
+    assert set(asked) == {(missing, depth_seen)}
+
+
+def test_the_spread_of_a_gene_is_taken_about_the_means_of_its_sections(fitted, train):
+    gene, squares = 3, []
+    for section in train:
+        count = section.table.layers[keys.COUNTS].toarray()[:, gene]
+        values = np.log2(1 + PER_MILLION * count / section.depth)[count > 0]
+        squares += list((values - values.mean()) ** 2)
+    assert fitted.sd_[gene] == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-4)
 
 
 def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
