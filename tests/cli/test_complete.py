@@ -148,6 +148,15 @@ def test_a_cohort_at_out_is_replaced_only_when_told(run):
     assert run("knn", "--overwrite").exit_code == 0
 
 
+def test_the_cohort_itself_is_not_written_over(tmp_path):
+    """With some of its genes chosen, the counts of the others would be gone."""
+    write_cohort(thin_cohort(), tmp_path / "C")
+    same = tmp_path / "C" / ".." / "C"
+    done = invoke("complete", tmp_path / "C", "--method", "mean", "--genes", 4, "--out", same, "--overwrite")
+    assert "is the cohort to complete" in told(done)
+    assert read_cohort(tmp_path / "C").genes == thin_cohort().genes
+
+
 def test_unknown_names_are_told_with_the_nearest(run):
     assert "there is no completer 'smother'; did you mean 'smoother'" in told(run("smother"))
     assert "no parameter 'bandwith'; did you mean 'bandwidth'" in told(run("smoother", "--set", "bandwith=1"))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.output import OUTPUT, command, plural
 from hescribe.cli.params import SetOption, parse_params
+from hescribe.errors import InputError
 
 if TYPE_CHECKING:
     from hescribe.data.cohort import Cohort
@@ -54,6 +55,8 @@ def complete(  # noqa: PLR0917 - one argument per option of the command
     from hescribe.data.folder import check_target, read_cohort, write_cohort  # noqa: PLC0415 - as above
 
     check_target(out, overwrite=overwrite)
+    if out.resolve() == cohort.resolve():
+        raise InputError(f"{out} is the cohort to complete; what is not chosen of it would be lost, give a new folder")
     completer = completers.create(method, **parse_params(params))
     before = read_cohort(cohort)
     after = complete_cohort(completer, to_best_genes(before, genes))
@@ -111,11 +114,11 @@ def _report(facts: dict[str, Any]) -> None:
     rows = [_to_row(s) for s in facts["sections"]]
     OUTPUT.table(rows)
     if dropped := facts["dropped_spots"]:
-        OUTPUT.say(f"{sum(dropped.values())} spots have too few counts and are left out")
+        OUTPUT.say(f"left out for too few counts: {plural(sum(dropped.values()), 'spot')}")
     OUTPUT.say(f"note: {facts['note']}")
-    n_sections, n_genes = len(facts["sections"]), len(facts["genes"])
+    size = f"{plural(len(facts['sections']), 'section')}, {plural(len(facts['genes']), 'gene')}"
     pictures = f"; maps: {facts['out']}/maps" if facts["maps"] else ""
-    OUTPUT.result(facts, f"{facts['out']}: {n_sections} sections, {n_genes} genes, {facts['method']}{pictures}")
+    OUTPUT.result(facts, f"{facts['out']}: {size}, {facts['method']}{pictures}")
 
 
 def _to_row(section: dict[str, Any]) -> dict[str, Any]:
