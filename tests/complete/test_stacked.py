@@ -222,6 +222,13 @@ def test_one_section_is_enough_and_a_handful_of_spots_is_not(cohort):
         StackedCompleter().fit(few)
 
 
+def test_a_cohort_without_counts_is_told_what_to_use(cohort):
+    table = cohort[0].table.copy()
+    table.layers[keys.COUNTS] = 0 * table.layers[keys.COUNTS]
+    with pytest.raises(InputError, match=r"no measured count .* use section_mean or knn"):
+        StackedCompleter(n_hidden=4, n_steps=2).fit(Cohort((cohort[0].with_table(table),)))
+
+
 def test_blocks_of_spots_do_not_change_the_result(fitted, lesson, monkeypatch):
     whole = fitted.estimate(lesson.section)
     monkeypatch.setattr(stacked, "BLOCK", N_GENES * 10)

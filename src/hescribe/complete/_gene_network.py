@@ -64,8 +64,8 @@ class GeneNetwork:
 
     @cached_property
     def _network(self) -> nn.Sequential:
-        n_genes = len(list(self.weights.values())[-1])
-        network = _network(len(self.mean), n_genes, len(self.weights["0.bias"]), 0.0)
+        n_hidden, n_genes = len(self.weights["0.bias"]), len(self.weights["6.bias"])
+        network = _network(len(self.mean), n_genes, n_hidden, 0.0)
         network.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()}, strict=True)
         return network.eval()
 

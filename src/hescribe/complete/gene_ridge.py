@@ -56,6 +56,7 @@ class GeneRidgeCompleter(Params):
         """Learn the weights of every gene."""
         self.check_between("hide", 0.01, 0.99)
         self.check_between("alpha", 1e-3)
+        self.check_between("seed", 0)
         if len(train.genes) > MAX_GENES:
             raise InputError(
                 f"gene_ridge is for at most {MAX_GENES} genes, and there are {len(train.genes)}; choose fewer, or use "

@@ -49,6 +49,7 @@ class SoftImputeCompleter(Params):
         self.check_between("rank", 1)
         self.check_between("penalty", 1e-6)
         self.check_between("n_rounds", 1)
+        self.check_between("seed", 0)
         self.genes_, self.mean_ = train.genes, fit_gene_means(train)
         parts = [Centred.of(View.of(s), self.mean_) for s in train]
         residual, known = (np.concatenate(x) for x in zip(*((p.residual, p.view.observed) for p in parts), strict=True))

@@ -77,8 +77,10 @@ class StackedCompleter(Params):
             If a parameter is out of range, there are more than 3,000 genes, fewer than 8 spots, or no measured count
             to learn from.
         """
-        for name, low, high in (("n_hidden", 1, np.inf), ("dropout", 0, 0.95), ("n_steps", 1, np.inf)):
-            self.check_between(name, low, high)
+        self.check_between("n_hidden", 1)
+        self.check_between("dropout", 0, 0.95)
+        self.check_between("n_steps", 1)
+        self.check_between("seed", 0)
         if sum(s.n_spots for s in train) < MIN_SPOTS:
             raise InputError(f"stacked learns from at least {MIN_SPOTS} spots; use section_mean or knn for so few")
         if len(train.genes) > MAX_GENES:
@@ -99,7 +101,9 @@ class StackedCompleter(Params):
             entries += [entry for pupil in held for entry in self._learn_from(pupil, network, SHARES)]
         x, y = _join(entries)
         if not len(y):
-            raise InputError("no measured count of the train cohort could be hidden to learn from")
+            raise InputError(
+                "no measured count of the train cohort could be hidden; use section_mean or knn for so few"
+            )
         chosen = np.random.default_rng(self.seed).permutation(len(y))[:MAX_ENTRIES]
         self.gene_network_ = _to_arrays(train_gene_network(pupils, self.mean_, self._recipe()))
         self.entry_network_ = _to_arrays(EntryNetwork.train(x[:, chosen], y[chosen], self.seed))

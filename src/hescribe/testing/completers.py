@@ -218,6 +218,13 @@ class TestCompleterContract:
         restored = make(name).set_fitted(join_fitted(*split_fitted(fitted(name).get_fitted())))
         np.testing.assert_array_equal(restored.estimate(section).mean, fitted(name).estimate(section).mean)
 
+    def test_refuses_a_seed_below_0(self, name: str) -> None:
+        """A completer that draws at random says which parameter is wrong."""
+        if "seed" not in make(name).get_params():
+            return
+        with pytest.raises(InputError, match=r"seed of .* must be at least 0, got -1"):
+            make(name).with_params(seed=-1).fit(thin_cohort())
+
     def test_parameters_round_trip_and_refuse_unknown_names(self, name: str) -> None:
         """``get_params`` is complete, and a typo is an error."""
         completer = make(name)
