@@ -11,9 +11,10 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.cards import TECHNOLOGIES, SectionCard
 from hescribe.complete import _gene_network, stacked
-from hescribe.complete._entry_network import EntryFeatures, EntryNetwork
+from hescribe.complete._entry_network import LEVELS, EntryFeatures, EntryNetwork
 from hescribe.complete._settling import Settled
 from hescribe.complete.base import PER_MILLION, View
+from hescribe.complete.centred import Centred
 from hescribe.complete.hiding import draw_lesson
 from hescribe.complete.knn import KNNCompleter
 from hescribe.complete.section_mean import SectionMeanCompleter
@@ -294,3 +295,43 @@ def test_settling_finds_a_guess_that_is_right_and_how_far_it_errs():
     value, sd = settled.infer(x, network)
     assert np.mean((value - x[0] - 1.5) ** 2) < 0.01
     assert abs(np.sqrt(np.mean(((answer - value) / sd) ** 2)) - 1) < 0.01
+
+
+def test_a_few_answers_hardly_move_the_second_guess():
+    """Ten answers, each far off, stand against a hundred of the training donors, and twenty thousand do not."""
+    network, (x, _) = random_network(), random_entries(20_000)
+    guess, moved = network.infer(x)[0], []
+    for n in (10, 20_000):
+        settled = Settled.on(x[:, :n], guess[:n] + 2, network)
+        moved.append(float(np.mean(settled.infer(x, network)[0] - guess)))
+    assert abs(moved[0]) < 0.5
+    assert moved[1] == pytest.approx(2, abs=0.1)
+
+
+def test_the_unit_of_a_feature_does_not_matter_to_settling():
+    network, (x, rng) = random_network(), random_entries(60)
+    answer = rng.normal(size=60)
+    unit = np.ones(EntryFeatures.N, np.float32)
+    unit[list(LEVELS)] = 1000
+    other = EntryNetwork(network.mean * unit, network.sd * unit, network.weights)
+    x_other = x * unit[:, None]
+    found = Settled.on(x_other, answer, other).infer(x_other, other)[0]
+    np.testing.assert_allclose(found, Settled.on(x, answer, network).infer(x, network)[0], atol=1e-3)
+
+
+def test_a_first_network_that_knows_nothing_says_how_far_the_spot_lies_above_its_section(fitted, lesson):
+    view = View.of(lesson.section)
+    centred, near = Centred.of(view, fitted.mean_), view.neighbourhoods(*_gene_network.NEAR)
+    weights = {k: 0 * v for k, v in fitted.gene_network_.items()}
+    mean, sd = weights.pop("mean"), weights.pop("sd") + 1
+    found = _gene_network.GeneNetwork(mean, sd, weights).infer(centred, near, np.array([7, 3]))
+    np.testing.assert_allclose(found, np.tile(centred.offset[[7, 3], None], N_GENES), rtol=1e-6)
+
+
+def test_an_input_that_hardly_varied_in_training_does_not_shout(fitted, lesson):
+    view = View.of(lesson.section)
+    centred, near = Centred.of(view, fitted.mean_), view.neighbourhoods(*_gene_network.NEAR)
+    weights = dict(fitted.gene_network_)
+    mean, sd = weights.pop("mean"), weights.pop("sd")
+    narrow = _gene_network.GeneNetwork(mean, sd * np.float32(1e-6), weights)
+    assert np.abs(narrow.infer(centred, near, np.arange(20))).max() < 20  # log2, and a million times that without limit
