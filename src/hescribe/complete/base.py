@@ -22,6 +22,7 @@ from hescribe.prep.graph import nearest_spots
 from hescribe.registry import Registry
 
 PER_MILLION = 1e6
+HIGHEST = float(np.log2(1 + PER_MILLION))  # value of a gene that holds all counts of its spot
 
 
 @dataclass(frozen=True)
@@ -189,5 +190,5 @@ def complete(completer: Completer, section: Section) -> Section:
 
 
 def _to_lognorm(values: np.ndarray) -> np.ndarray:
-    """Return ln(1 + 1e4 * rate) for log2(1 + 1e6 * rate)."""
-    return np.log1p(np.expm1(np.log(2) * np.maximum(values, 0)) * TARGET_SUM / PER_MILLION)
+    """Return ln(1 + 1e4 * rate) for log2(1 + 1e6 * rate), the rate kept between 0 and 1."""
+    return np.log1p(np.expm1(np.log(2) * np.clip(values, 0, HIGHEST)) * TARGET_SUM / PER_MILLION)
