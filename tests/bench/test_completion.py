@@ -277,6 +277,17 @@ def test_the_rule_by_gene_hides_a_share_of_all_entries():
     np.testing.assert_array_equal(lesson.where[:, 0], counts_of(whole)[:, 0] > 0)
 
 
+def test_the_rule_by_gene_knows_a_gene_from_training_alone():
+    """A gene seen in 63 % of train spots loses .3 / .63 of its counts, however rare it is in what is scored."""
+    train, test = uniform_section([1.0, 50.0], n_side=60), uniform_section([0.2, 50.0], n_side=60, seed=1)
+    fold = CompletionFold(
+        "E", Cohort((train,)), Cohort((replace(test, donor="E"),)), {"u": 0}, rule("complete-per-gene-v1")
+    )
+    ((whole, lesson),) = fold.lessons(0.3)
+    measured = counts_of(whole)[:, 0] > 0
+    assert lesson.where[measured, 0].mean() == pytest.approx(0.3 / 0.632, abs=0.06)
+
+
 def test_thinned_counts_add_up_to_the_counts(sparse_cohort):
     for whole, lesson in lessons(CompletionTask(sparse_cohort, rule("thinned-v1")), 0.5):
         shown, where = counts_of(lesson.section), lesson.where
@@ -292,6 +303,18 @@ def test_half_of_the_depth_is_set_aside():
     whole = uniform_section([0.5, 0.5])
     lesson = draw_lesson(whole, 0.5, np.random.default_rng(0), missing="any")
     assert lesson.section.depth.mean() == pytest.approx(whole.depth.mean() / 2, rel=0.001)
+
+
+def test_a_spot_of_which_nothing_was_set_aside_is_not_asked_for():
+    """Of spots with one count or two often nothing is left to ask for: no fresh measurement, and so no zeros."""
+    whole = uniform_section([0.5, 0.5, 0.5], depth=2.0)
+    table = whole.table.copy()
+    table.obs[keys.DEPTH] = counts_of(whole).sum(axis=1)
+    lesson = draw_lesson(whole.with_table(table), 0.5, np.random.default_rng(0), missing="any")
+    none_aside = lesson.section.depth == table.obs[keys.DEPTH].to_numpy()
+    assert none_aside.any()
+    assert not lesson.where[none_aside].any()
+    assert lesson.where[~none_aside].any()
 
 
 @pytest.mark.parametrize("name", list_completion_protocols())

@@ -335,3 +335,21 @@ def test_an_input_that_hardly_varied_in_training_does_not_shout(fitted, lesson):
     mean, sd = weights.pop("mean"), weights.pop("sd")
     narrow = _gene_network.GeneNetwork(mean, sd * np.float32(1e-6), weights)
     assert np.abs(narrow.infer(centred, near, np.arange(20))).max() < 20  # log2, and a million times that without limit
+
+
+def test_the_first_network_alone_guesses_hidden_counts_and_not_zeros(fitted, train, lesson):
+    """It is asked for what was hidden; zeros, which nobody knows the answer of, would draw its guesses down."""
+    view = View.of(lesson.section)
+    centred, near = Centred.of(view, fitted.mean_), view.neighbourhoods(*_gene_network.NEAR)
+    weights = dict(fitted.gene_network_)
+    network = _gene_network.GeneNetwork(weights.pop("mean"), weights.pop("sd"), weights)
+    found = network.infer(centred, near, np.arange(lesson.section.n_spots)) + centred.mean
+    squares = (found - lesson.answer)[lesson.where] ** 2
+    assert squares.mean() < error(SectionMeanCompleter().fit(train), lesson)
+
+
+def test_the_second_network_finds_how_far_answers_scatter():
+    """Planted: noise of sd 3 about nothing, whose variance is 9."""
+    x, rng = random_entries(8000)
+    _, sd = EntryNetwork.train(x, rng.normal(0, 3, 8000).astype(np.float32), seed=0).infer(x)
+    assert 2.4 < np.median(sd) < 3.6

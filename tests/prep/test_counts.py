@@ -1,5 +1,7 @@
 """Normalisation: by spot, never by gene; a transposed table is caught."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -75,6 +77,11 @@ def test_a_halved_section_is_a_second_measurement_at_half_the_depth(raw_cohort):
     assert abs(half.depth.sum() / whole.depth.sum() - 0.5) < 4 * 0.5 / np.sqrt(whole.depth.sum())
     assert (half.depth >= kept.sum(axis=1)).all()
     np.testing.assert_allclose(half.table.layers[keys.LOGNORM].toarray(), log_normalise(kept, half.depth), rtol=1e-5)
+
+
+def test_sections_are_halved_by_coins_of_their_own(raw_cohort):
+    one, other = (halve_counts(replace(raw_cohort[0], id=name)) for name in ("a", "b"))
+    assert (one.table.layers[keys.COUNTS] != other.table.layers[keys.COUNTS]).nnz
 
 
 def test_halving_draws_the_same_coins_again(raw_cohort):
