@@ -29,12 +29,12 @@ def models():
     contrastive = {
         "bleep": BleepPredictor(fov_um=FOV_UM),
         "bleep legacy": BleepPredictor(fov_um=FOV_UM, legacy=True),
-        "bleep legacy, 100 epochs": BleepPredictor(fov_um=FOV_UM, legacy=True, epochs=100),
+        "bleep legacy 100 epochs": BleepPredictor(fov_um=FOV_UM, legacy=True, epochs=100),
         "mclstexp": MclstexpPredictor(fov_um=FOV_UM),
         "mclstexp legacy": MclstexpPredictor(fov_um=FOV_UM, legacy=True),
         "knn": KNNPredictor(fov_um=FOV_UM),
     }
-    shuffled = {f"{n}, shuffled": ShuffledPairs(base=m) for n, m in contrastive.items() if "epochs" not in n}
+    shuffled = {f"{n} shuffled": ShuffledPairs(base=m) for n, m in contrastive.items() if "epochs" not in n}
     others = {
         "ridge": RidgePredictor(fov_um=FOV_UM),
         "colour ridge": create_model("color_ridge"),
