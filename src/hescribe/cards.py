@@ -156,11 +156,24 @@ class MethodCard:
         Source of the method; empty if it is ours.
     transductive
         True if it uses statistics of the test section's image.
+    code_licence
+        Of the published code, "none" if it carries none; empty if the method is ours.
+    differs
+        Where we differ from the paper and why, in a sentence or two.
+    n_params
+        Weights of the published network, for a panel of ``n_params_genes``; None if the paper does not say and its
+        figures do not add up to it.
+    n_params_genes
+        Size of that panel.
     """
 
     summary: str
     paper: str = ""
     transductive: bool = False
+    code_licence: str = ""
+    differs: str = ""
+    n_params: int | None = None
+    n_params_genes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

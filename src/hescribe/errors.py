@@ -1,5 +1,7 @@
 """Every error and warning the package raises. Catch ``HescribeError`` to catch them all."""
 
+from typing import Any
+
 
 class HescribeError(Exception):
     """Base of all package errors."""
@@ -52,4 +54,8 @@ class LeakageError(HescribeError):
 
 
 class TrainingError(HescribeError, RuntimeError):
-    """A training run diverged or cannot go on."""
+    """A training run diverged or cannot go on; ``weights`` are the last good ones by name, None if there are none."""
+
+    def __init__(self, message: str, weights: dict[str, Any] | None = None) -> None:
+        self.weights = weights
+        super().__init__(message)

@@ -177,21 +177,24 @@ def train_network(
     Raises
     ------
     TrainingError
-        If the loss is not finite; the message names the epoch and the step.
+        If the loss is not finite; the message names the epoch and the step, and its ``weights`` are those after the
+        last whole epoch.
     """
     device = _device()
     network.to(device)
     tensors = tuple(t.to(device) for t in data)
     optimiser = recipe.optimiser(network)
     order = torch.Generator().manual_seed(recipe.seed)
-    out = []
+    out: list[dict[str, Tensor]] = []
+    last: dict[str, Tensor] | None = None
     with seeded(recipe.seed), _one_thread():
-        for epoch in range(1, snapshots[-1] + 1):
+        for epoch in track(range(1, snapshots[-1] + 1), "training", snapshots[-1]):
             network.train()
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
-                _learn(optimiser, loss(*(t[rows] for t in tensors)), f"epoch {epoch}, step {step}")
+                _learn(optimiser, loss(*(t[rows] for t in tensors)), f"epoch {epoch}, step {step}", last)
+            last = _weights(network)
             if epoch in snapshots:
-                out.append(_weights(network))
+                out.append(last)
     network.eval()
     return out
 
@@ -259,10 +262,10 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()})
 
 
-def _learn(optimiser: AdamW, value: Tensor, where: str) -> None:
-    """Take one step down the gradient of a loss."""
+def _learn(optimiser: AdamW, value: Tensor, where: str, last: dict[str, Tensor] | None = None) -> None:
+    """Take one step down the gradient of a loss; ``last`` are weights that were good."""
     if not math.isfinite(value.item()):
-        raise TrainingError(f"the loss is {value.item()} at {where}; lower lr ({optimiser.lr})")
+        raise TrainingError(f"the loss is {value.item()} at {where}; lower lr ({optimiser.lr})", last)
     optimiser.zero_grad()
     value.backward()
     optimiser.step()
