@@ -1,7 +1,7 @@
 """What deep predictors have in common: parameters of the training, the choice of epochs, features, novelty."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hescribe.train.loop import Recipe
 
 Size = Literal["paper", "small"]
+NOVELTY = "novelty_"  # start of the names of its parts
 LIMITS = (("epochs", 1), ("lr", 0), ("weight_decay", 0), ("batch_size", 1), ("seed", 0))
 
 
@@ -39,7 +40,8 @@ class Features:
         """Return the scaling and the spread of the kept spots of a cohort, to be saved."""
         x = self.inputs.read_kept(train)
         scale = Scale.of(x)
-        return {"x_mean": scale.mean, "x_sd": scale.sd, "novelty": vars(Novelty.fit(scale.apply(x)))}
+        novelty = {NOVELTY + name: part for name, part in vars(Novelty.fit(scale.apply(x))).items()}
+        return {"x_mean": scale.mean, "x_sd": scale.sd, **novelty}
 
     def read(self, section: Section, state: dict[str, Any]) -> np.ndarray:
         """Return the scaled features of every spot, shape ``(n_spots, n_dims)`` float32."""
@@ -48,7 +50,8 @@ class Features:
 
     def ood(self, section: Section, state: dict[str, Any]) -> np.ndarray:
         """Return how unlike the train spots each spot looks: see ``Prediction``."""
-        return Novelty(**state["novelty"]).score(self.read(section, state))
+        novelty = {f.name: state[NOVELTY + f.name] for f in fields(Novelty)}
+        return Novelty(**novelty).score(self.read(section, state))
 
 
 @dataclass(kw_only=True)

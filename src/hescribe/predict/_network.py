@@ -20,7 +20,7 @@ from hescribe.errors import FormatError, InputError
 from hescribe.train.loop import Recipe, seeded, train_network
 
 Batch = tuple[Tensor, ...]
-State = dict[str, Any]  # what was learned of the train cohort before training: arrays, numbers, dictionaries of them
+State = dict[str, Any]  # what was learned of the train cohort before training: arrays, numbers and strings, by name
 Loss = Callable[[nn.Module, Batch, Batch, Tensor], Tensor]
 
 CHUNK = 512  # spots that are predicted at once
@@ -85,7 +85,7 @@ class Design:
     loss
         Of a batch; see ``squared_error``.
     answers
-        What the loss wants of all spots of a section beside the differences from the train mean, one row a spot.
+        What the loss wants of a section beside the differences from the train mean, one row a spot, kept or not.
     whole
         The network reads whole sections: a step is one section, and no chunk of it is predicted alone.
     chunk
@@ -143,14 +143,11 @@ class Design:
         """
         with seeded(self.recipe.seed):
             network = self.network(fitted.state, len(fitted.mean))
-        weights = {k: torch.from_numpy(v) for k, v in fitted.weights.items()}
+        frozen = {name: p for name, p in network.named_parameters() if not p.requires_grad}
         try:
-            missing, unexpected = network.load_state_dict(weights, strict=False)
-        except RuntimeError as error:  # a shape
+            network.load_state_dict(frozen | {k: torch.from_numpy(v) for k, v in fitted.weights.items()}, strict=True)
+        except RuntimeError as error:
             raise FormatError(f"the weights are not those of this network: {error}") from error
-        frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
-        if wrong := sorted({*missing} - frozen | {*unexpected}):
-            raise FormatError(f"the weights are not those of this network: {wrong[0]} does not fit")
         return network.eval()
 
 
@@ -179,12 +176,16 @@ class _Lesson:
     def __init__(self, design: Design, sections: list[Section], state: State, mean: np.ndarray) -> None:
         self.design = design
         self.shown = [design.read(s, state) for s in sections]
-        self.answers = [
-            tuple(torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (*_differences(s, mean), *extra))
-            for s, extra in ((s, design.answers(s)) for s in sections)
-        ]
+        self.n_spots = [s.n_spots for s in sections]
         self.kept = [torch.from_numpy(np.flatnonzero(s.kept)) for s in sections]
-        self.place = torch.tensor([(i, int(row)) for i, rows in enumerate(self.kept) for row in rows])
+        self.answers = [  # of kept spots
+            tuple(
+                torch.from_numpy(np.asarray(a, dtype=np.float32))
+                for a in (s.layer(keys.TARGET) - mean, *(more[s.kept] for more in design.answers(s)))
+            )
+            for s in sections
+        ]
+        self.place = torch.tensor([(i, j) for i, rows in enumerate(self.kept) for j in range(len(rows))])
 
     def __len__(self) -> int:
         return len(self.shown) if self.design.whole else len(self.place)
@@ -204,24 +205,19 @@ class _Lesson:
 
     def _whole(self, numbers: Tensor) -> tuple[Batch, Batch, Tensor]:
         (i,) = numbers.tolist()
-        rows, answers = self.kept[i], self.answers[i]
-        return self.shown[i].take(torch.arange(len(answers[0]))), tuple(a[rows] for a in answers), rows
+        return self.shown[i].take(torch.arange(self.n_spots[i])), self.answers[i], self.kept[i]
 
     def _spots(self, numbers: Tensor) -> tuple[Batch, Batch, Tensor]:
-        section, row = self.place[numbers].T
+        section, number = self.place[numbers].T
         inputs, answers, order = [], [], []
         for i in torch.unique(section).tolist():
             of_section = torch.nonzero(section == i)[:, 0]
-            rows = row[of_section]
-            inputs.append(self.shown[i].take(rows))
-            answers.append(tuple(a[rows] for a in self.answers[i]))
+            found = number[of_section]
+            inputs.append(self.shown[i].take(self.kept[i][found]))
+            answers.append(tuple(a[found] for a in self.answers[i]))
             order.append(of_section)
         back = torch.argsort(torch.cat(order))
         return _join(inputs, back), _join(answers, back), torch.arange(len(numbers))
-
-
-def _differences(section: Section, mean: np.ndarray) -> tuple[np.ndarray]:
-    return (section.layer(keys.TARGET) - mean,)
 
 
 def _join(parts: list[Batch], back: Tensor) -> Batch:
