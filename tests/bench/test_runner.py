@@ -345,12 +345,12 @@ def test_protocols_name_existing_metrics_and_rules(name):
     assert protocol.name == name
     assert set(protocol.metrics) <= set(all_metrics())
     assert protocol.gene_rule in GENE_RULES
-    assert protocol.split in {"donor", "section"}
+    assert protocol.split in {"donor", "section", "published"}
 
 
 def test_an_unknown_protocol_is_an_error():
     with pytest.raises(
-        UnknownNameError, match="known: donor-v1, labels-split-v1, labels-v1, mclstexp-2024, section-v1"
+        UnknownNameError, match="known: donor-v1, labels-split-v1, labels-v1, mclstexp-2024, section-v1, spared-2024"
     ):
         read_protocol("donor-v9")
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.cluster.vq import kmeans2, vq
 
 from hescribe import keys
+from hescribe.bench.model_names import split_params
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -140,22 +141,31 @@ LADDER = (*RUNGS, *CONTROLS)
 
 
 def create_model(name: str) -> Predictor:
-    """Return a rung, a control or any registered predictor by name.
+    """Return a rung, a control or any registered predictor by name, with parameters behind colons: ``"knn:k=36"``.
 
     Raises
     ------
     UnknownNameError
         If there is none of that name.
+    InputError
+        If a parameter is no ``name=value``, or is none of the model's own.
+
+    Examples
+    --------
+    >>> create_model("encoder_knn:k=36").k
+    36
     """
-    if name in CONTROLS:
-        return CONTROLS[name]()
-    if name in RUNGS:
-        method, params = RUNGS[name]
-        return predictors.create(method, **params)
-    if name in predictors:
-        return predictors.create(name)
+    method, given = split_params(name)
+    if method in CONTROLS:
+        control: Predictor = CONTROLS[method]().with_params(**given)
+        return control
+    if method in RUNGS:
+        method, params = RUNGS[method]
+        return predictors.create(method, **{**params, **given})
+    if method in predictors:
+        return predictors.create(method, **given)
     known = ", ".join([*LADDER, *(p for p in predictors if p not in LADDER)])
-    raise UnknownNameError(f"there is no model {name!r}; known: {known}")
+    raise UnknownNameError(f"there is no model {method!r}; known: {known}")
 
 
 def is_control(model: object) -> bool:

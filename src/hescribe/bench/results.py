@@ -16,6 +16,13 @@ from hescribe.bench.study import Study, read_study
 from hescribe.errors import DataAccessError, FormatError
 
 
+def suite_of(path: Path) -> str:
+    """Return the suite of the study in a folder, empty if it holds none of its own."""
+    if (path / "run.json").exists() or not (path / "study.toml").exists():
+        return ""
+    return read_study(path / "study.toml").suite
+
+
 @dataclass(frozen=True)
 class Results:
     """The latest run in a folder.

@@ -31,7 +31,7 @@ from hescribe.metrics.ceiling import Ceiling
 from hescribe.predict.base import Prediction
 from hescribe.progress import track
 
-PER_GENE = ("pearson", "pearson_depth_partial")  # metrics whose every gene gets a row
+PER_GENE = ("pearson", "pearson_depth_partial", "pearson_measured")  # metrics whose every gene gets a row
 
 
 class Task(Protocol):
@@ -115,8 +115,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
     """
     check_encoder_of(model, task.cohort)
     start = time.perf_counter()
-    seen = fold.test if task.protocol.choose_on == "test" else None  # a shortcut; never in an honest protocol
-    model = model.with_params().fit(fold.train, val=seen)
+    model = model.with_params().fit(fold.train, val=fold.val)
     given = (lambda s: s) if is_control(model) and model.uses_truth else Section.blind
     predicted = {s.id: _checked(model.predict(given(s)), s, model.name) for s in fold.test}
     seconds = time.perf_counter() - start

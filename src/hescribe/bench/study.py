@@ -12,7 +12,24 @@ from hescribe.complete.base import completers
 from hescribe.data.toml_file import to_toml
 from hescribe.errors import DataAccessError, FormatError, InputError
 
-SUITES = ("prediction", "completion")
+SUITES = ("prediction", "completion", "spared")
+LISTS = ("models", "seeds", "completers")
+# Those of SpaRED's benchmark, beside what any predictor must pass.
+SPARED = (
+    "mean",
+    "color_ridge",
+    "encoder_ridge",
+    "context_ridge",
+    "bleep",
+    "sepal",
+    "eggn",
+    "egn",
+    "stnet",
+    "shufflenet",
+    "vit_delta",
+    "histogene",
+    "hist2st",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +43,17 @@ class Study:
     out
         Folder of the results.
     suite
-        What is scored: ``"prediction"`` from images, or ``"completion"`` of counts.
+        What is scored: ``"prediction"`` from images, ``"completion"`` of counts, or ``"spared"``: prediction on
+        measured and on completed train labels.
     protocol
         Name of the protocol, one of the suite's.
     models
         Rungs, controls or predictors; of the suite ``"completion"``, completers.
     seeds
         Seeds of the models that have one.
+    completers
+        Of the suite ``"spared"``: what fills the train labels, each in turn. ``mean`` shows what any filling does:
+        a model that learned gaps as 0 is off wherever something was measured.
     """
 
     cohort: str
@@ -41,13 +62,14 @@ class Study:
     protocol: str = "donor-v1"
     models: tuple[str, ...] = LADDER
     seeds: tuple[int, ...] = (0,)
+    completers: tuple[str, ...] = ("mean", "spackle")
 
 
 def read_study(path: Path | None, **options: Any) -> Study:
     """Return the study of a file, with options on top; what neither says is the default of its suite.
 
-    By default predictors are run under ``donor-v1``, the whole ladder, and completers under ``complete-v1``, all of
-    them.
+    By default predictors are run under ``donor-v1``, the whole ladder, completers under ``complete-v1``, all of them,
+    and the predictors of SpaRED's benchmark under ``spared-2024``.
 
     Parameters
     ----------
@@ -75,13 +97,13 @@ def read_study(path: Path | None, **options: Any) -> Study:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise InputError(f"study {path or ''} has an unknown key {key!r}; {hint}")
-        wanted = list if key in ("models", "seeds") else str
+        wanted = list if key in LISTS else str
         if not isinstance(value, (wanted, tuple) if wanted is list else str):
             raise InputError(f"study key {key} must be a {wanted.__name__}, got {value!r}")
     for key in ("cohort", "out"):
         if key not in values:
             raise InputError(f"the study names no {key}; give --{key} or set it in the study file")
-    for key in ("models", "seeds"):
+    for key in LISTS:
         if key in values:
             values[key] = _checked_list(key, tuple(values[key]))
     return Study(**(_defaults(values.get("suite", "prediction")) | values))
@@ -91,15 +113,17 @@ def _defaults(suite: str) -> dict[str, Any]:
     """Return what the defaults of a suite are where they are not those of ``Study``."""
     if suite not in SUITES:
         raise InputError(f"there is no suite {suite!r}; known: {', '.join(SUITES)}")
+    if suite == "spared":
+        return {"protocol": "spared-2024", "models": SPARED}
     return {"protocol": "complete-v1", "models": tuple(completers)} if suite == "completion" else {}
 
 
 def _checked_list(key: str, items: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the models or seeds of a study: at least one, none twice, names or numbers from 0 on."""
     for item in items:
-        right = type(item) is str if key == "models" else type(item) is int and item >= 0
+        right = type(item) is int and item >= 0 if key == "seeds" else type(item) is str
         if not right:
-            raise InputError(f"study key {key} holds {item!r}, which is no {'name' if key == 'models' else 'seed'}")
+            raise InputError(f"study key {key} holds {item!r}, which is no {'seed' if key == 'seeds' else 'name'}")
     if not items:
         raise InputError(f"study key {key} is empty; leave it out for the default")
     if twice := sorted({i for i in items if items.count(i) > 1}):

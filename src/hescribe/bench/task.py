@@ -10,8 +10,11 @@ import numpy as np
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.bench.protocols import Protocol, read_protocol
+from hescribe.bench.labels import fill_labels
+from hescribe.bench.protocols import MEASURED, Protocol, read_protocol
+from hescribe.bench.store import model_code_hash
 from hescribe.cards import TaskCard
+from hescribe.complete.base import completers
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import Pair, check_apart, find_twins
 from hescribe.data.folder import data_hash, read_cohort, read_index
@@ -61,6 +64,11 @@ class Fold:
             raise LeakageError(
                 f"fold {self.name}: donors {', '.join(sorted(shared))} are in train and in test; split by donor"
             )
+
+    @property
+    def val(self) -> Cohort | None:
+        """Sections on which a model may choose its parameters in place of the inner rule: the test's, a shortcut."""
+        return self.test if self.protocol.choose_on == "test" else None
 
     @cached_property
     def scored(self) -> dict[str, Cohort]:
@@ -134,10 +142,12 @@ class PredictionTask:
 
     @cached_property
     def data_hash(self) -> str:
-        """Hash of everything the scores depend on in the data: tables and images used."""
+        """Hash of everything the scores depend on in the data: tables, images, and what fills train labels."""
         import hashlib  # noqa: PLC0415 - only here
 
         parts = [f"{s.id} {s.donor} {data_hash(s)}" for s in self.cohort if s.image is not None]
+        if self.protocol.labels != MEASURED:
+            parts.append(f"labels {model_code_hash(completers.create(self.protocol.labels))}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def folds(self, panel: tuple[str, ...] | None = None) -> Iterator[Fold]:
@@ -157,12 +167,24 @@ class PredictionTask:
             If spots of one section are on both sides under another name.
         """
         rule = self.protocol
+        if rule.preparation:
+            raise InputError(f"protocol {rule.name} has spots and genes prepared; run it by hescribe bench run")
         for name, train, test in leave_one_out(self.prepared, rule.split):
             check_apart(self._twins, name, train, test, by_donor=rule.split == "donor")
             genes = panel or self.choose_genes(self.prepared if rule.genes_from == "all" else train)
             scored = test.map(halve_counts) if rule.score_on == "half" else test
             sides = self.on_panel(train, genes), self.on_panel(scored, genes)
+            if rule.labels != MEASURED:
+                sides = fill_labels(sides[0], rule.labels, self._to_target), sides[1]
             yield Fold(name, *(correct_donors(*sides) if rule.batch_correction == "combat_on_all" else sides), rule)
+
+    def _to_target(self, section: Section, counts: np.ndarray) -> np.ndarray:
+        """Return what the target of a section on the fold's panel would be with other counts."""
+        table = section.table.copy()
+        table.layers[keys.COUNTS] = counts
+        rule, other = self.protocol, section.with_table(table)
+        values = with_target(other, normaliser(other, rule.target, smooth=rule.smooth_target)).table.layers[keys.TARGET]
+        return np.asarray(values)
 
     @cached_property
     def _twins(self) -> list[Pair]:

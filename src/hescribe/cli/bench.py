@@ -24,19 +24,25 @@ app = typer.Typer(help="Score models on held-out donors, and report.", no_args_i
 def run(
     study: Annotated[Path | None, typer.Argument(help="Study file (TOML); options override it.")] = None,
     *,
-    suite: Annotated[str | None, typer.Option(help="prediction, or completion. [default: prediction]")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="prediction, completion, or spared: on measured and filled labels. [default: prediction]"),
+    ] = None,
     cohort: Annotated[str | None, typer.Option(help="Cohort folder.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Protocol. [default: donor-v1; of completion complete-v1]")
+        str | None, typer.Option(help="Protocol. [default: donor-v1; of completion complete-v1, of spared spared-2024]")
     ] = None,
     models: Annotated[
         str | None,
         typer.Option(
-            help="Rungs or predictors, comma-separated; of completion completers, as knn or knn:k=36. "
-            "[default: the whole ladder; all completers]"
+            help="Rungs or predictors, comma-separated, of completion completers: knn, or knn:k=36. "
+            "[default: the whole ladder; all completers; the predictors of SpaRED's benchmark]"
         ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
+    completers: Annotated[
+        str | None, typer.Option(help="Of the suite spared: what fills the train labels. [default: mean,spackle]")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
 ) -> None:
     """Run models on held-out donors; without --models, the ladder of baselines and controls."""
@@ -46,9 +52,12 @@ def run(
 
     resolved = read_study(
         study, suite=suite, cohort=cohort, protocol=protocol, out=out, models=parse_list(models),
-        seeds=parse_list(seeds, int),
+        seeds=parse_list(seeds, int), completers=parse_list(completers),
     )  # fmt: skip
     path = Path(resolved.out)
+    if resolved.suite == "spared":
+        _run_spared(resolved, path)
+        return
     summary = _run_completers(resolved, path) if resolved.suite == "completion" else _run_predictors(resolved, path)
     results = Results(path)
     OUTPUT.result(
@@ -64,9 +73,9 @@ def run(
 def _run_predictors(resolved: "Study", path: Path) -> "RunSummary":
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.runner import run_study  # noqa: PLC0415
-    from hescribe.bench.task import PredictionTask  # noqa: PLC0415
+    from hescribe.bench.spared_task import read_task  # noqa: PLC0415
 
-    task = PredictionTask.read(Path(resolved.cohort), read_protocol(resolved.protocol))
+    task = read_task(Path(resolved.cohort), read_protocol(resolved.protocol))
     card = task.card
     if card.n_left_out:
         n_all = card.n_left_out + card.n_sections
@@ -87,6 +96,28 @@ def _run_completers(resolved: "Study", path: Path) -> "RunSummary":
     return run_completion(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
 
 
+def _run_spared(resolved: "Study", path: Path) -> None:
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.scores import as_json  # noqa: PLC0415
+    from hescribe.bench.spared_suite import SparedResults, run_spared  # noqa: PLC0415
+
+    if optimistic := read_protocol(resolved.protocol).optimistic:
+        OUTPUT.say(f"protocol {resolved.protocol} is optimistic: {optimistic}")
+    summary = run_spared(resolved)
+    results = SparedResults(path)
+    facts = {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached}
+    OUTPUT.result({**facts, "table": as_json(results.scores)})
+    main = results.main
+    OUTPUT.table(
+        [
+            {"model": x.model, "train labels": x.labels, "mean rank": x.mean_rank}
+            | {m: s.value for m in (main, "mse_entries", "mse") if (s := x.scores.get(m))}
+            for x in results.entrants
+        ]
+    )
+    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+
+
 def _warn_optimistic(card: "TaskCard") -> None:
     if card.optimistic:
         OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
@@ -96,10 +127,17 @@ def _warn_optimistic(card: "TaskCard") -> None:
 @command
 def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run --out.")]) -> None:
     """Write table, figures and one self-contained HTML page."""
-    from hescribe.bench.results import Results  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.results import Results, suite_of  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.spared_suite import SparedResults  # noqa: PLC0415
     from hescribe.report.completion import write_completion_report  # noqa: PLC0415
     from hescribe.report.page import write_report  # noqa: PLC0415
+    from hescribe.report.spared import write_spared_report  # noqa: PLC0415
 
+    if suite_of(out) == "spared":
+        both = SparedResults(out)
+        page = write_spared_report(both)
+        OUTPUT.result({"page": str(page), "n_missing": sum(r.n_missing for r in both.runs.values())}, str(page))
+        return
     results = Results(out)
     page = write_completion_report(results) if results.suite == "completion" else write_report(results)
     OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))

@@ -41,7 +41,7 @@ class MetricSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A score of a prediction: one value for each gene, or for each spot.
+    """A score of a prediction: one value for each gene, for each spot, or for each entry that is scored.
 
     An undefined value (a constant gene has no correlation) is NaN in the array and is *counted*
     by ``summary``: never dropped in silence, never 0, never NaN for the whole.
@@ -67,14 +67,14 @@ class Metric:
     name: str
     title: str
     fn: Callable[[np.ndarray, np.ndarray, MetricContext], np.ndarray]
-    axis: Literal["gene", "spot"]
+    axis: Literal["gene", "spot", "entry"]
     higher_is_better: bool
     bounds: tuple[float, float]
     scale_free: bool
     chance: float | None = None
 
     def __call__(self, y_true: np.ndarray, y_pred: np.ndarray, context: MetricContext | None = None) -> np.ndarray:
-        """Return one value for each gene or spot; NaN where undefined.
+        """Return one value for each gene, spot or entry; NaN where undefined.
 
         Raises
         ------

@@ -212,6 +212,30 @@ class SparedPreparation(Params):
         self.check_fitted()
         return self.panels_.cut(section, self._valid(section))
 
+    def to_log(self, section: Section, counts: np.ndarray) -> np.ndarray:
+        """Return what other counts of the chosen genes would be in ``c_d_log1p``, or in ``d_log1p`` without ComBat.
+
+        Parameters
+        ----------
+        section
+            With counts of at least the retained genes: its totals and its batch are kept.
+        counts
+            Of the valid spots and chosen genes, shape ``(n_spots, n_genes)``, above 0; they need not be whole.
+
+        Raises
+        ------
+        NotFittedError, PanelError, InputError
+            As ``choose``.
+        """
+        cut, total = self.choose(section)
+        table = cut.table.copy()
+        table.layers[keys.COUNTS] = counts
+        _, values = self.panels_.log1p(cut.with_table(table), total)
+        label = self._label(section)
+        if self.batch == "none" or label not in self.combat_[keys.D_LOG1P].batches_:
+            return np.asarray(values)
+        return np.asarray(self.combat_[keys.D_LOG1P].transform(values, np.full(len(values), label)))
+
     def new_batches(self, data: Cohort) -> tuple[str, ...]:
         """Return the batches of a cohort that ComBat has not seen in the fit, sorted."""
         self.check_fitted()

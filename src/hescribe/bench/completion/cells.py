@@ -12,6 +12,7 @@ from scipy import special
 
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
+from hescribe.bench.model_names import split_params
 from hescribe.bench.runner import (
     Cell,
     CellResult,
@@ -68,10 +69,7 @@ def run_completion(
 
 
 def create_completer(name: str) -> Any:
-    """Return a completer by name, with parameters behind colons: ``"knn:k=36:spot_offset=true"``.
-
-    A value is JSON where it parses, else text; a list becomes a tuple. What follows a colon and holds no equals sign
-    belongs to the value before it: ``"spackle:encoder=hub_model:uni"``.
+    """Return a completer by name, with parameters behind colons: see ``split_params``.
 
     Raises
     ------
@@ -85,21 +83,8 @@ def create_completer(name: str) -> Any:
     >>> create_completer("knn:k=36").k
     36
     """
-    method, *pairs = name.split(":")
-    given: dict[str, str] = {}
-    last = ""
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals and last:
-            given[last] += f":{pair}"
-        elif not equals or key in given:
-            raise InputError(
-                f"{name!r}: {pair!r} is no name=value, or is given twice; write a completer with parameters as "
-                "knn:k=36:spot_offset=true"
-            )
-        else:
-            given[key], last = text, key
-    return completers.create(method, **{k: _value(v) for k, v in given.items()})
+    method, params = split_params(name)
+    return completers.create(method, **params)
 
 
 def score_completer(task: CompletionTask, cell: Cell) -> CellResult:
@@ -197,11 +182,3 @@ def _checked(found: Completion, section: Section, method: str) -> Completion:
                 f"expected {shape} (n_spots, n_genes)"
             )
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return tuple(value) if isinstance(value, list) else value

@@ -6,11 +6,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from hescribe.complete.base import completers
 from hescribe.data.toml_file import Record, check_record
 from hescribe.errors import InputError, SchemaError, UnknownNameError
 from hescribe.prep.targets import Unit
 
 JOIN = "+"  # between a protocol and the shortcuts that are switched on
+MEASURED = "measured"  # train labels as they are
 HONEST = {
     "split": "donor", "genes_from": "train", "target": "lognorm", "smooth_target": False, "batch_correction": "none",
     "pool": "section", "choose_on": "inner",
@@ -28,7 +30,8 @@ class Protocol:
     summary
         For people.
     split
-        What is held out in turn.
+        What is held out in turn; ``"published"``: the test sections of the dataset's card, once (its validation
+        sections where it names no test), and donors in turn where the card names no split.
     min_counts
         Spots with fewer counts are no targets; their image still serves as context.
     min_spots
@@ -54,6 +57,12 @@ class Protocol:
         Counts of the test sections that the target is made of: ``"all"``, or ``"half"``, each kept by a fair coin.
     average
         Whether the mean of a model is over donors, or over sections, as if each were a donor.
+    preparation
+        Recipe of ``hescribe data prepare`` that spots, genes, target and batch correction come from, in place of
+        the fields above; empty: none.
+    labels
+        What the train sections' missing values are: ``"measured"`` leaves them, else the completer, fitted on the
+        train sections, that fills them. Nothing that is scored is ever filled.
 
     Raises
     ------
@@ -64,7 +73,7 @@ class Protocol:
     name: str
     revision: str
     summary: str
-    split: Literal["donor", "section"]
+    split: Literal["donor", "section", "published"]
     min_counts: int
     min_spots: int
     n_genes: int
@@ -79,6 +88,8 @@ class Protocol:
     choose_on: Literal["inner", "test"] = "inner"
     score_on: Literal["all", "half"] = "all"
     average: Literal["donor", "section"] = "donor"
+    preparation: str = ""
+    labels: str = MEASURED
 
     def __post_init__(self) -> None:
         if self.takes_shortcut and not self.optimistic:
@@ -127,7 +138,9 @@ def list_protocols() -> list[str]:
 
 
 def read_protocol(name: str) -> Protocol:
-    """Return a protocol by name, with shortcuts switched on: ``"donor-v1"``, ``"donor-v1+gene_axis"``.
+    """Return a protocol by name, with shortcuts or a completer of train labels switched on.
+
+    ``"donor-v1"``, ``"donor-v1+gene_axis"``, ``"donor-v1+spackle"``.
 
     Raises
     ------
@@ -149,9 +162,30 @@ def read_protocol(name: str) -> Protocol:
     if unknown := sorted(set(data) - known):
         raise SchemaError(f"{base}.toml", [f"unknown key {k!r}" for k in unknown])
     protocol = Protocol(**{**data, "metrics": tuple(data["metrics"])})
-    for shortcut in wanted:
-        protocol = take_shortcut(protocol, shortcut)
+    for change in wanted:
+        protocol = with_labels(protocol, change) if change in completers else take_shortcut(protocol, change)
     return protocol
+
+
+def with_labels(protocol: Protocol, completer: str) -> Protocol:
+    """Return the protocol with the train sections' missing values filled by a completer, named after both.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such completer.
+    InputError
+        If the protocol fills them already.
+
+    Examples
+    --------
+    >>> with_labels(read_protocol("donor-v1"), "knn").name
+    'donor-v1+knn'
+    """
+    completers.get(completer)
+    if protocol.labels != MEASURED:
+        raise InputError(f"protocol {protocol.name} fills the train labels by {protocol.labels} already")
+    return replace(protocol, name=f"{protocol.name}{JOIN}{completer}", labels=completer)
 
 
 def take_shortcut(protocol: Protocol, name: str) -> Protocol:
