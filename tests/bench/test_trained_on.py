@@ -135,11 +135,12 @@ def test_a_fitted_model_is_scored_on_donors_it_has_not_seen_and_on_no_others(mod
         score_fitted(model, raw_cohort, PROTOCOL)
 
 
-def test_every_metric_of_a_fitted_model_is_that_of_the_benchmark(raw_cohort):
+@pytest.mark.parametrize("protocol", [PROTOCOL, read_protocol("labels-v1")], ids=lambda p: p.name)
+def test_every_metric_of_a_fitted_model_is_that_of_the_benchmark(raw_cohort, protocol):
     predictor = RidgePredictor(encoder="color", alpha=10.0)
-    ridge = fit_model(predictor, raw_cohort.where(lambda s: s.donor != "D2"), PROTOCOL)
-    scores = score_fitted(ridge, raw_cohort.where(lambda s: s.donor == "D2"), PROTOCOL)
-    task = PredictionTask(raw_cohort, PROTOCOL)
+    ridge = fit_model(predictor, raw_cohort.where(lambda s: s.donor != "D2"), protocol)
+    scores = score_fitted(ridge, raw_cohort.where(lambda s: s.donor == "D2"), protocol)
+    task = PredictionTask(raw_cohort, protocol)
     fold = next(f for f in task.folds(panel=ridge.info.genes) if f.name == "D2")
     rows = [r for r in run_cell(task, fold, predictor, 0).rows if not r.gene]
     for score in scores:

@@ -72,10 +72,10 @@ def _score(  # noqa: PLR0917 - everything that a line of the table is made of
     seconds: float,
 ) -> Score:
     """Return one metric: of each section, then its donor, then all donors."""
-    values = [
-        summarise(metric(s.layer(keys.TARGET), y_pred, MetricContext(depth=s.depth[s.kept])))
-        for s, y_pred in zip(test, predicted, strict=True)
-    ]
+    values = []
+    for section, y_pred in zip(test, predicted, strict=True):
+        context = MetricContext(depth=section.depth[section.kept], counts=section.layer(keys.COUNTS))
+        values.append(summarise(metric(section.layer(keys.TARGET), y_pred, context)))
     mean = donor_mean([(s.donor, v.value) for s, v in zip(test, values, strict=True)])
     highest = [(s.donor, getattr(ceilings[s.id], metric.name, NO_CEILING)) for s in test]
     ceiling = donor_mean([(donor, summarise(of_genes).value) for donor, of_genes in highest]).value
