@@ -1,9 +1,5 @@
 """Contrastive predictors that train their image encoder: on 300 spots, whose expression is in a texture."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import ClassVar
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,52 +9,21 @@ torch = pytest.importorskip("torch")
 
 from hescribe import keys  # noqa: E402
 from hescribe.bench.model_folder import join_fitted, split_fitted  # noqa: E402
-from hescribe.cards import EncoderCard  # noqa: E402
 from hescribe.data.cohort import Cohort  # noqa: E402
 from hescribe.data.image import ArrayImage  # noqa: E402
-from hescribe.encode import accelerate, base  # noqa: E402
-from hescribe.encode.trainable import TrainableEncoder  # noqa: E402
 from hescribe.errors import FormatError, InputError  # noqa: E402
-from hescribe.params import Params  # noqa: E402
 from hescribe.predict.base import predictors  # noqa: E402
 from hescribe.testing.cohorts import colour_section  # noqa: E402
-from hescribe.train.loop import seeded  # noqa: E402
+from hescribe.testing.encoders import tiny_encoder  # noqa: E402
 
 PX, SIDE = 12, 10  # pixels of a patch, spots along a section
 BOTH = ("bleep", "mclstexp")
 
 
-@dataclass(kw_only=True)
-class Tiny(Params):
-    """An untrained network of 600 weights."""
-
-    name: ClassVar[str] = "tiny"
-    card: ClassVar[EncoderCard] = EncoderCard(
-        name="tiny", revision="1", px=PX, n_dims=4, fov_um=(200.0,), licence="none", paper="none"
-    )
-
-    def network(self):
-        with seeded(0):
-            layers = (
-                torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-                torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4),
-            )  # fmt: skip
-            return accelerate.Network(torch.nn.Sequential(*layers).eval(), PX, (127.0,) * 3, (64.0,) * 3)
-
-    def encode(self, patches):
-        return TrainableEncoder(self.network()).embed([patches])  # float32, to be compared with
-
-
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     """Register the network, beside those there are."""
-    real = base.encoders
-
-    def create(name, **given):
-        return Tiny() if name == "tiny" else real.create(name, **given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "encoders", SimpleNamespace(create=create))
+    with tiny_encoder():
         yield
 
 
@@ -172,3 +137,11 @@ def test_a_prediction_can_be_explained(fitted):
 def test_refuses_what_makes_no_sense(name, changes, message, train, tiny):
     with pytest.raises(InputError, match=message):
         make(name, **changes).fit(train)
+
+
+def test_an_image_predictor_finds_what_a_ridge_on_the_frozen_features_does_not(train):
+    """What stnet, shufflenet and vit_delta are: the encoder, trained with a linear layer."""
+    frozen = predictors.create("ridge", encoder="tiny", alpha=1.0).fit(train)
+    trained = predictors.create("shufflenet", encoder="tiny", epochs=40, lr=1e-2).fit(train)
+    assert correlation(frozen) < 0.7
+    assert correlation(trained) > 0.9

@@ -20,7 +20,7 @@ from hescribe.errors import FormatError, InputError
 from hescribe.train.loop import Recipe, seeded, train_network
 
 Batch = tuple[Tensor, ...]
-State = dict[str, Any]  # what was learned of the train cohort before training: arrays, numbers and strings, by name
+State = dict[str, Any]  # what was learned of the train cohort before training: arrays by name
 Loss = Callable[[nn.Module, Batch, Batch, Tensor], Tensor]
 
 CHUNK = 512  # spots that are predicted at once
@@ -86,6 +86,8 @@ class Design:
         Of a batch; see ``squared_error``.
     answers
         What the loss wants of a section beside the differences from the train mean, one row a spot, kept or not.
+    differences
+        The network learns differences from the train mean of each gene; False: the values themselves.
     whole
         The network reads whole sections: a step is one section, and no chunk of it is predicted alone.
     chunk
@@ -98,6 +100,7 @@ class Design:
     recipe: Recipe
     loss: Loss = squared_error
     answers: Callable[[Section], tuple[np.ndarray, ...]] = no_more
+    differences: bool = True
     whole: bool = False
     chunk: int = CHUNK
 
@@ -114,6 +117,7 @@ class Design:
         if not any(s.kept.any() for s in train):
             raise InputError("no spot of the train cohort is kept; there is nothing to learn from")
         state, mean = self.start(train), train.stack(keys.TARGET).mean(axis=0).astype(np.float32)
+        mean = mean if self.differences else np.zeros_like(mean)
         lesson = _Lesson(self, [s for s in train if s.kept.any()], state, mean)
         with seeded(self.recipe.seed):
             network = self.network(state, len(train.genes))

@@ -4,15 +4,22 @@
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hescribe.cards import EncoderCard
+from hescribe.encode import accelerate, base
 from hescribe.encode.base import ImageEncoder, encoders
 from hescribe.errors import InputError
+from hescribe.params import Params
 
 TINY_CARD = """
 [card]
@@ -49,6 +56,21 @@ def write_tiny_timm(folder: Path) -> dict[str, str]:
     return {"model": "test_resnet", "weights": str(folder / "timm.safetensors")}
 
 
+def write_tiny_torchvision(folder: Path) -> dict[str, str]:
+    """Write random weights of the smallest torchvision classifier here; return the parameters that use them."""
+    import torch  # noqa: PLC0415 - heavy
+    from safetensors.torch import save_file  # noqa: PLC0415 - heavy
+    from torchvision import models  # noqa: PLC0415 - heavy
+
+    torch.manual_seed(0)
+    module = models.get_model("shufflenet_v2_x0_5")
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):  # as drawn, signals die out on their way
+            torch.nn.init.kaiming_normal_(layer.weight)
+    save_file(module.state_dict(), folder / "torchvision.safetensors")
+    return {"model": "shufflenet_v2_x0_5", "weights": str(folder / "torchvision.safetensors")}
+
+
 def write_tiny_card(folder: Path, pooling: str = "token") -> dict[str, str]:
     """Write the card and random weights of a small vision transformer; return the parameters that use them."""
     import torch  # noqa: PLC0415 - heavy
@@ -66,7 +88,53 @@ def write_tiny_card(folder: Path, pooling: str = "token") -> dict[str, str]:
     return {"model": str(folder / "tiny.toml"), "weights": str(folder / "tiny.safetensors")}
 
 
-OFFLINE = {"timm_model": write_tiny_timm, "hub_model": write_tiny_card}  # small stand-ins for downloads
+@dataclass(kw_only=True)
+class Tiny(Params):
+    """An untrained network of 600 weights."""
+
+    name: ClassVar[str] = "tiny"
+    card: ClassVar[EncoderCard] = EncoderCard(
+        name="tiny", revision="1", px=12, n_dims=4, fov_um=(200.0,), licence="none", paper="none"
+    )
+
+    def network(self) -> accelerate.Network:
+        """Return the network."""
+        from torch import nn  # noqa: PLC0415 - heavy
+
+        from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
+
+        with seeded(0):
+            layers = (
+                nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                nn.Linear(8, 4),
+            )  # fmt: skip
+            return accelerate.Network(nn.Sequential(*layers).eval(), self.card.px, (127.0,) * 3, (64.0,) * 3)
+
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        """Return the features in float32, whatever way is fastest here."""
+        from hescribe.encode.trainable import TrainableEncoder  # noqa: PLC0415 - imports torch
+
+        return TrainableEncoder(self.network()).embed([patches])
+
+
+@contextmanager
+def tiny_encoder() -> Iterator[None]:
+    """Let ``create_encoder("tiny")`` give the smallest network there is, beside the registered encoders."""
+    real = base.encoders
+
+    def create(name: str, **given: Any) -> ImageEncoder:
+        return Tiny() if name == "tiny" else real.create(name, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "encoders", SimpleNamespace(create=create))
+        yield
+
+
+OFFLINE = {  # small stand-ins for downloads
+    "timm_model": write_tiny_timm,
+    "torchvision_model": write_tiny_torchvision,
+    "hub_model": write_tiny_card,
+}
 
 
 def tissue_like(n: int, px: int) -> np.ndarray:

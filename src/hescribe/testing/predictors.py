@@ -3,6 +3,7 @@
 >>> from hescribe.testing.predictors import TestPredictorContract  # in your test module
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from hescribe.data.section import Section
 from hescribe.errors import InputError, NotFittedError
 from hescribe.predict.base import Prediction, Predictor, predictors
 from hescribe.testing.cohorts import colour_cohort
+from hescribe.testing.encoders import tiny_encoder
 
 FAST: dict[str, dict[str, object]] = {
     "bleep": {"epochs": 2, "batch_size": 64},
     "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
     "mlp": {"epochs": 2},
     "peka": {"epochs": 1, "n_clusters": 4},
+    "shufflenet": {"encoder": "tiny", "epochs": 1},
+    "stnet": {"encoder": "tiny", "epochs": 1},
+    "vit_delta": {"encoder": "tiny", "epochs": 1},
 }  # parameters that make a fit quick without changing what is tested
 
 
@@ -30,14 +35,15 @@ def make(name: str) -> Any:
     predictor: Any = predictors.create(name)
     changes = dict(FAST.get(name, {}))
     if "encoder" in predictor.get_params():
-        changes["encoder"] = "color"
+        changes.setdefault("encoder", "color")
     return predictor.with_params(**changes)
 
 
 @pytest.fixture(scope="module")
-def cohort() -> Cohort:
-    """Return a prepared synthetic cohort of three donors."""
-    return colour_cohort()
+def cohort() -> Iterator[Cohort]:
+    """Give a prepared synthetic cohort of three donors; ``encoder="tiny"`` is a network meanwhile."""
+    with tiny_encoder():
+        yield colour_cohort()
 
 
 @pytest.mark.parametrize("name", list(predictors))
