@@ -61,17 +61,27 @@ class NetworkPredictor(Params):
     Parameters
     ----------
     epochs
-        Passes over what is learned from; None chooses among ``EPOCHS`` by the inner rule.
-    lr, weight_decay, batch_size, seed
+        Passes over what is learned from; None chooses among ``usual_epochs`` by the inner rule.
+    lr
+        Step size; None takes ``usual_lr``.
+    weight_decay, batch_size, seed
         Of the training.
     """
 
     EPOCHS: ClassVar[tuple[int, ...]] = (2, 5, 10, 20)  # shortest first
     epochs: int | None = None
-    lr: float = 1e-3
+    lr: float | None = None
     weight_decay: float = 1e-2
     batch_size: int = 256
     seed: int = 0
+
+    def usual_epochs(self) -> tuple[int, ...]:
+        """Return the epochs to choose among, shortest first; a single one is taken without trying it."""
+        return self.EPOCHS
+
+    def usual_lr(self) -> float:
+        """Return the step size where none is given."""
+        return 1e-3
 
     @abstractmethod
     def design(self) -> "Design":
@@ -102,7 +112,7 @@ class NetworkPredictor(Params):
         """
         self.check_params()
         design = self.design()
-        self.epochs_ = self.epochs or choose(train, self.EPOCHS, self._fit_path, view_um=self.view_um(train), val=val)
+        self.epochs_ = self.epochs or self._choose_epochs(train, val)
         (fitted,) = design.fit(train, (self.epochs_,))
         self.genes_, self.mean_ = train.genes, fitted.mean
         self.state_, self.weights_ = fitted.state, fitted.weights
@@ -119,14 +129,21 @@ class NetworkPredictor(Params):
         """Return how the network is trained."""
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
-        return Recipe(batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+        lr = self.usual_lr() if self.lr is None else self.lr
+        return Recipe(batch_size=self.batch_size, lr=lr, weight_decay=self.weight_decay, seed=self.seed)
 
     def _fitted(self) -> "FittedNetwork":
         from hescribe.predict._network import FittedNetwork  # noqa: PLC0415 - imports torch
 
         return FittedNetwork(self.state_, self.weights_, self.mean_)
 
+    def _choose_epochs(self, train: Cohort, val: Cohort | None) -> int:
+        candidates = self.usual_epochs()
+        if len(candidates) == 1:
+            return candidates[0]
+        return choose(train, candidates, self._fit_path, view_um=self.view_um(train), val=val)
+
     def _fit_path(self, train: Cohort) -> PredictEach:
         design = self.design()
-        fitted = design.fit(train, self.EPOCHS)
+        fitted = design.fit(train, self.usual_epochs())
         return lambda section: (design.predict(f, section) for f in fitted)

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hescribe import keys
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.predict._contrastive import ProjectionHead
 from hescribe.prep.counts import TARGET_SUM
-from hescribe.prep.graph import array_points, nearest_spots
+from hescribe.prep.graph import array_points, nearest_spots, relative_points
 from hescribe.prep.scale import Scale
-from hescribe.train.attention import NeighbourhoodAttention
+from hescribe.train.attention import NeighbourhoodAttention, SequenceLayer
 
 N_HEADS, HEAD_DIMS, N_BLOCKS = 8, 64, 2  # of the published encoder
 N_HIDDEN = 16  # units between a place and its token
@@ -99,7 +98,10 @@ class BatchSpotEncoder(nn.Module):
     def __init__(self, n_genes: int, n_dims: int, *, n_x: int, n_y: int) -> None:
         super().__init__()
         self.x, self.y = nn.Embedding(n_x, n_genes), nn.Embedding(n_y, n_genes)  # drawn from N(0, 1)
-        self.blocks = nn.ModuleList(_Block(n_genes) for _ in range(N_BLOCKS))
+        self.blocks = nn.ModuleList(
+            SequenceLayer(n_genes, n_heads=N_HEADS, n_inner=N_HEADS * HEAD_DIMS, n_feed=n_genes)
+            for _ in range(N_BLOCKS)
+        )
         self.head = ProjectionHead(n_genes, n_dims)
 
     def forward(self, values: Tensor, place: Tensor) -> Tensor:
@@ -112,29 +114,10 @@ class BatchSpotEncoder(nn.Module):
         place
             Rows of the tables, int64, shape ``(n, 2)``.
         """
-        tokens = values + self.x(place[:, 0]) + self.y(place[:, 1])
+        tokens = (values + self.x(place[:, 0]) + self.y(place[:, 1]))[None]
         for block in self.blocks:
             tokens = block(tokens)
-        return self.head(tokens)
-
-
-class _Block(nn.Module):
-    """Attention among all rows, and a feed-forward block as wide as they are, each on normalised rows."""
-
-    def __init__(self, n_dims: int) -> None:
-        super().__init__()
-        n_inner = N_HEADS * HEAD_DIMS
-        self.before, self.between = nn.LayerNorm(n_dims), nn.LayerNorm(n_dims)
-        self.query_key_value = nn.Linear(n_dims, 3 * n_inner, bias=False)
-        self.out = nn.Linear(n_inner, n_dims)
-        self.feed = nn.Sequential(nn.Linear(n_dims, n_dims), nn.GELU(), nn.Linear(n_dims, n_dims))
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = self.query_key_value(self.before(x)).unflatten(-1, (3, N_HEADS, HEAD_DIMS))
-        query, key, value = parts.permute(1, 2, 0, 3)  # each (n_heads, n, n_dims of a head)
-        found = functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.out(torch.flatten(found.transpose(0, 1), 1))
-        return x + self.feed(self.between(x))
+        return self.head(tokens[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +153,7 @@ class Surroundings:
             index = np.hstack([np.arange(len(index))[:, None], index])
             near.append(np.where(index < 0, -1, index + start))
             points.append(array_points(kept))
-            place.append(_relative(points[-1]))
+            place.append(relative_points(points[-1]))
             start += len(index)
         return cls(
             values=torch.from_numpy(Scale.of(y).apply(y).astype(np.float32)),
@@ -185,14 +168,6 @@ class Surroundings:
         absent = near < 0
         near = torch.where(absent, rows[:, None], near)
         return self.values[near], self.points[near], self.place[rows], absent
-
-
-def _relative(points: np.ndarray) -> np.ndarray:
-    """Return places from the middle of the spots, in halves of their longer side: -1 to 1, shape ``(n, 2)``."""
-    if not len(points):
-        return points
-    low, high = points.min(axis=0), points.max(axis=0)
-    return (points - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12)
 
 
 def published_spots(train: Cohort) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,29 @@ def array_points(section: Section) -> np.ndarray:
     return np.column_stack([col, row]) / (np.sqrt(2) if grid == "checker" else 1.0)
 
 
+def relative_points(points: np.ndarray) -> np.ndarray:
+    """Return places from the middle of some points, in halves of their longer side.
+
+    Parameters
+    ----------
+    points
+        Shape ``(n, 2)``, in any unit.
+
+    Returns
+    -------
+    Between -1 and 1, whatever the size of the section, same shape; 0 for a lone point.
+
+    Examples
+    --------
+    >>> relative_points(np.array([[10.0, 5.0], [14.0, 5.0], [12.0, 6.0]])).tolist()
+    [[-1.0, -0.25], [1.0, -0.25], [0.0, 0.25]]
+    """
+    if not len(points):
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray((points - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12))
+
+
 def _pairs(section: Section, n_rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return both directions of all pairs within ``n_rings``, and the ring of each."""
     points, p = _grid_points(section)

@@ -1,7 +1,8 @@
-"""Attention over a spot and its surroundings: memory is linear in spots, and no other spot can be seen."""
+"""Attention among the spots of a neighbourhood, where memory is linear in spots; and among all tokens of a sequence."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 N_HIDDEN = 16  # units between an offset and its bias
 
@@ -65,4 +66,60 @@ class _Layer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """Return ``(n, n_heads, n_tokens, n_dims / n_heads)`` of ``(n, n_tokens, n_dims)``."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+
+class SequenceLayer(nn.Module):
+    """Attention among all tokens of a sequence, and a feed-forward block, each on normalised tokens and added.
+
+    Dropout is that of Dosovitskiy et al., ICLR 2021: of what is added, not of the attention, whose weights are
+    therefore never held in memory.
+
+    Parameters
+    ----------
+    n_dims
+        Width of a token.
+    n_heads, n_inner
+        Heads of attention, and their widths together.
+    n_feed
+        Width inside of the feed-forward block.
+    dropout
+        Share of units left out in training.
+    """
+
+    def __init__(self, n_dims: int, *, n_heads: int, n_inner: int, n_feed: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.before, self.between = nn.LayerNorm(n_dims), nn.LayerNorm(n_dims)
+        self.query = nn.Linear(n_dims, n_inner, bias=False)
+        self.key_value = nn.Linear(n_dims, 2 * n_inner, bias=False)
+        self.out = nn.Linear(n_inner, n_dims)
+        self.dropout = nn.Dropout(dropout)
+        self.feed = nn.Sequential(
+            nn.Linear(n_dims, n_feed), nn.GELU(), nn.Dropout(dropout), nn.Linear(n_feed, n_dims), nn.Dropout(dropout)
+        )
+
+    def forward(self, tokens: Tensor, asking: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Return the asking tokens, changed by all tokens of their sequence.
+
+        Parameters
+        ----------
+        tokens
+            Shape ``(n_sequences, n_tokens, n_dims)``.
+        asking
+            Shape ``(n_sequences, n_asking, n_dims)``; the tokens themselves by default.
+        bias
+            Added to the scores, -inf where a token must not be seen; of a shape that broadcasts to
+            ``(n_sequences, n_heads, n_asking, n_tokens)``.
+        """
+        asking = tokens if asking is None else asking
+        query = self._split(self.query(self.before(asking)))
+        key, value = (self._split(x) for x in self.key_value(self.before(tokens)).chunk(2, dim=-1))
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        asking = asking + self.dropout(self.out(found.transpose(1, 2).flatten(2)))
+        changed: Tensor = asking + self.feed(self.between(asking))
+        return changed
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Return ``(n_sequences, n_heads, n_tokens, width of a head)`` of ``(n_sequences, n_tokens, n_inner)``."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
