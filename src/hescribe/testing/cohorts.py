@@ -1,5 +1,7 @@
 """Small synthetic cohorts for tests: rendered in a moment, with a signal that colour carries."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -25,11 +27,32 @@ def colour_cohort(n_donors: int = 3, sections_per_donor: int = 2) -> Cohort:
     return raw_colour_cohort(n_donors, sections_per_donor).map(_prepare)
 
 
-def colour_section(index: int, donor: str, *, n_side: int = 7, n_genes: int = 12, mpp: float = 4.0) -> Section:
+def planted_cohort(signals: list[np.ndarray], targets: list[np.ndarray]) -> Cohort:
+    """Return a cohort that shows one thing and expresses another, one section and donor for each pair.
+
+    Parameters
+    ----------
+    signals
+        What the colour of each spot of a square section shows, 0 to 1, shape ``(n_spots,)``.
+    targets
+        Its target layer, shape ``(n_spots, n_genes)``.
+    """
+    sections = []
+    for i, (signal, target) in enumerate(zip(signals, targets, strict=True)):
+        n_side = round(len(signal) ** 0.5)
+        section = _prepare(colour_section(i, f"D{i}", n_side=n_side, n_genes=target.shape[1], signal=signal))
+        section.table.layers[keys.TARGET] = target.astype(np.float32)
+        sections.append(section)
+    return Cohort(tuple(sections), DatasetCard(id="planted", title="planted synthetic cohort", synthetic=True))
+
+
+def colour_section(
+    index: int, donor: str, *, n_side: int = 7, n_genes: int = 12, mpp: float = 4.0, signal: np.ndarray | None = None
+) -> Section:
     """Return a small synthetic section whose colour carries the expression of half of its genes."""
     rng = np.random.default_rng(index)
     row, col = (a.ravel() for a in np.mgrid[:n_side, :n_side])
-    signal = np.clip(rng.normal(0.5, 0.25, n_side * n_side), 0, 1)
+    signal = np.clip(rng.normal(0.5, 0.25, n_side * n_side), 0, 1) if signal is None else signal
     side_px = round(n_side * 200 / mpp)
     pixels = np.full((side_px, side_px, 3), 230, dtype=np.uint8)
     step = side_px // n_side
@@ -51,8 +74,9 @@ def colour_section(index: int, donor: str, *, n_side: int = 7, n_genes: int = 12
         obsm={keys.SPATIAL_UM: xy_um, keys.SPATIAL: xy_um / mpp},
         layers={keys.COUNTS: sparse.csr_matrix(counts)},
     )
+    fingerprint = f"image-{index}-{zlib.crc32(pixels.tobytes())}"
     card = SectionCard(technology=TECHNOLOGIES["toy"], organ="none", pitch_um=200.0, mpp=mpp, mpp_source="synthetic")
-    return Section(f"s{index}", donor, table, ArrayImage(pixels, mpp, f"image-{index}"), card)
+    return Section(f"s{index}", donor, table, ArrayImage(pixels, mpp, fingerprint), card)
 
 
 def _prepare(section: Section) -> Section:
