@@ -101,10 +101,57 @@ def embed_section(
     return parts[0] if len(parts) == 1 else _frozen(np.hstack(parts))
 
 
+def embed_tiles(
+    section: Section,
+    encoder: str | ImageEncoder = "efficientnet_lite0",
+    *,
+    n_side: int,
+    fov_um: float | None = None,
+    cache: Path | None = None,
+) -> np.ndarray:
+    """Return the image embedding of every tile that the patch of each spot is cut into.
+
+    Parameters
+    ----------
+    section, encoder, cache
+        As for ``embed_section``.
+    n_side
+        Tiles along the side of a patch. Each is read by the encoder at its own size in pixels.
+    fov_um
+        Side of the patch in um; the first one of the encoder's card by default.
+
+    Returns
+    -------
+    Shape ``(n_spots, n_side**2, n_dims)`` float32, row by row from the upper left tile: a memory map of the cache, so
+    that a cohort's tiles need not fit into memory.
+
+    Raises
+    ------
+    InputError
+        If the section has no image, or there are no tiles.
+    DataAccessError
+        If the image cannot be read or the cache cannot be written.
+    """
+    if section.image is None:
+        raise InputError(f"section {section.id} has no image to embed; leave it out or import it with one")
+    if n_side < 1:
+        raise InputError(f"n_side must be at least 1, got {n_side}")
+    if isinstance(encoder, str):
+        encoder = create_encoder(encoder)
+    folder = settings.cache_dir() / "features" if cache is None else Path(cache)
+    side = float(encoder.card.fov_um[0] if fov_um is None else fov_um)
+    facts = _facts(section, encoder, side, n_side)
+    where, n_tiles, n_dims = _place(folder, encoder, facts), n_side**2, encoder.card.n_dims
+    with _one_at_a_time:
+        if _read(where, (section.n_spots, n_tiles * n_dims)) is None:
+            _write(where, section, encoder, side, facts, n_side)
+    tiles: np.ndarray = np.load(where, mmap_mode="r", allow_pickle=False)
+    return tiles.reshape(section.n_spots, n_tiles, n_dims)
+
+
 def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: Path) -> np.ndarray:
     facts = _facts(section, encoder, fov_um)
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    where = folder / encoder.name / f"{key}.npy"
+    where = _place(folder, encoder, facts)
     with _one_at_a_time:  # an encoder keeps every core busy; two threads must not do the same work
         found = memory.get(str(where))
         if found is None:
@@ -117,10 +164,16 @@ def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: P
         return found
 
 
-def _facts(section: Section, encoder: ImageEncoder, fov_um: float) -> dict[str, object]:
+def _place(folder: Path, encoder: ImageEncoder, facts: dict[str, object]) -> Path:
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return folder / encoder.name / f"{key}.npy"
+
+
+def _facts(section: Section, encoder: ImageEncoder, fov_um: float, n_side: int = 1) -> dict[str, object]:
     """Return everything the features depend on, ready for JSON."""
     assert section.image is not None
     xy = np.ascontiguousarray(section.xy_um)
+    tiles = {"n_side": n_side} if n_side > 1 else {}
     return {
         "format": FORMAT,
         "encoder": asdict(encoder.card),
@@ -130,6 +183,7 @@ def _facts(section: Section, encoder: ImageEncoder, fov_um: float) -> dict[str, 
         "mpp": section.image.mpp,
         "xy_um": hashlib.sha256(xy.tobytes()).hexdigest(),
         "n_spots": len(xy),
+        **tiles,
     }
 
 
@@ -146,18 +200,27 @@ def _read(where: Path, shape: tuple[int, int]) -> np.ndarray | None:
     return features if whole else None
 
 
-def _write(where: Path, section: Section, encoder: ImageEncoder, fov_um: float, facts: dict[str, object]) -> None:
+def _write(  # noqa: PLR0917 - what is embedded, and where it goes
+    where: Path, section: Section, encoder: ImageEncoder, fov_um: float, facts: dict[str, object], n_side: int = 1
+) -> None:
     """Embed chunk by chunk straight into the file, so that memory does not grow with the section."""
-    shape, crc32 = (section.n_spots, encoder.card.n_dims), 0
-    patches = iter_patches(section, fov_um, encoder.card.px)
+    px, chunk_size, crc32 = encoder.card.px, max(CHUNK // n_side**2, 1), 0
+    shape = (section.n_spots, n_side**2 * encoder.card.n_dims)
+    patches = iter_patches(section, fov_um, n_side * px, chunk_size)
     with write_whole(where) as tmp, tmp.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for chunk in track(ahead(patches), f"embedding {section.id}", math.ceil(shape[0] / CHUNK)):
-            rows = encoder.encode(chunk).astype("<f4", copy=False).tobytes()
+        for chunk in track(ahead(patches), f"embedding {section.id}", math.ceil(shape[0] / chunk_size)):
+            rows = encoder.encode(_tiles(chunk, n_side, px)).astype("<f4", copy=False).tobytes()
             crc32 = zlib.crc32(rows, crc32)
             out.write(rows)
     with write_whole(where.with_suffix(".json")) as tmp:
         tmp.write_text(json.dumps({"crc32": crc32, "backend": accelerate.backend(encoder), **facts}))
+
+
+def _tiles(patches: np.ndarray, n_side: int, px: int) -> np.ndarray:
+    """Return the tiles of patches ``(n, n_side * px, n_side * px, 3)``, shape ``(n * n_side**2, px, px, 3)``."""
+    grid = patches.reshape(-1, n_side, px, n_side, px, 3)
+    return np.ascontiguousarray(grid.swapaxes(2, 3)).reshape(-1, px, px, 3)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
