@@ -179,3 +179,49 @@ def _grid_points(section: Section) -> tuple[np.ndarray, float]:
         q = (col - row) / 2
         return np.column_stack([q, row, q + row]), np.inf
     return np.column_stack([row, col]), np.inf
+
+
+def local_graphs(section: Section, n_hops: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the graph of every spot and of all that are reached from it over touching spots.
+
+    Parameters
+    ----------
+    section
+        Spots that are no targets are reached too.
+    n_hops
+        Steps from spot to touching spot.
+
+    Returns
+    -------
+    Rows of the nodes, the spot itself first and then in the order of their distance, shape ``(n_spots, n_nodes)`` int64
+    with -1 where a spot reaches fewer; and which of them touch, shape ``(n_spots, n_nodes, n_nodes)`` bool.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> table = AnnData(np.zeros((3, 1)), obsm={"spatial_um": np.array([[0.0, 0], [100, 0], [300, 0]])})
+    >>> local_graphs(Section("s", "d", table), 1)[0].tolist()
+    [[0, 1], [1, 0], [2, -1]]
+    """
+    touching = (spot_graph(section) > 0).astype(np.int8)
+    n = section.n_spots
+    reached = sparse.identity(n, dtype=np.int8, format="csr")
+    for _ in range(n_hops):
+        reached = ((reached + reached @ touching) > 0).astype(np.int8)
+    points = array_points(section)
+    found = sparse.coo_matrix(reached)
+    offset = points[found.col] - points[found.row]
+    far, turn = np.linalg.norm(offset, axis=1), np.arctan2(offset[:, 1], offset[:, 0])
+    # Of spots that are equally far the first clockwise, whatever the order of the table; the spot itself before all.
+    order = np.lexsort((turn, np.round(far / SAME), found.row != found.col, found.row))
+    row, col = found.row[order], found.col[order]
+    count = np.bincount(row, minlength=n)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    nodes = np.full((n, count.max(initial=1)), -1)
+    nodes[row, place] = col
+    dense = sparse.csr_matrix(touching)
+    edges = np.zeros((n, nodes.shape[1], nodes.shape[1]), dtype=bool)
+    for i in range(n):
+        own = nodes[i, : count[i]]
+        edges[i, : count[i], : count[i]] = dense[own][:, own].toarray() > 0
+    return nodes, edges

@@ -26,6 +26,7 @@ FAST: dict[str, dict[str, object]] = {
     "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
     "mlp": {"epochs": 2},
     "peka": {"epochs": 1, "n_clusters": 4},
+    "sepal": {"epochs": 2},
     "shufflenet": {"encoder": "tiny", "epochs": 1},
     "stnet": {"encoder": "tiny", "epochs": 1},
     "vit_delta": {"encoder": "tiny", "epochs": 1},
