@@ -13,7 +13,7 @@ from anndata import AnnData
 from hescribe.cards import EncoderCard
 from hescribe.data.image import ArrayImage
 from hescribe.data.section import Section
-from hescribe.encode.features import Memory, ahead, embed_section, memory
+from hescribe.encode.features import Memory, ahead, embed_section, embed_tiles, memory
 from hescribe.errors import DataAccessError, InputError, UnknownNameError
 from hescribe.params import Params
 from hescribe.progress import listen
@@ -194,6 +194,63 @@ def test_progress_is_reported_per_chunk(section, tmp_path):
     with listen(Listener()):
         embed_section(section, Counting(), cache=tmp_path)
     assert said == [("embedding s1", 3), 1, 1, 1, "done"]
+
+
+def test_tiles_come_row_by_row_from_the_upper_left(tmp_path):
+    """Red of the quarters of one patch: 10 and 20 above, 30 and 40 below."""
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[..., 0] = np.kron([[10, 20], [30, 40]], np.ones((50, 50)))
+    table = AnnData(np.zeros((1, 1)), obsm={"spatial_um": np.array([[50.0, 50.0]])})
+    patch = Section("s", "d", table, ArrayImage(pixels, 1.0, "quarters"))
+    tiles = embed_tiles(patch, Counting(), n_side=2, fov_um=16.0, cache=tmp_path)  # of 8 px each
+    np.testing.assert_array_equal(tiles[0, :, 0], [10, 20, 30, 40])
+
+
+def test_tiles_of_every_spot_average_to_its_patch(section, tmp_path):
+    """The image is a ramp of red, so that a patch is the mean of its nine tiles."""
+    tiles = embed_tiles(section, Counting(), n_side=3, fov_um=30.0, cache=tmp_path)
+    assert tiles.shape == (150, 9, 2)
+    assert tiles.dtype == np.float32
+    patches = embed_section(section, Counting(), fov_um=(30.0,), cache=tmp_path)
+    np.testing.assert_allclose(tiles[..., 0].mean(axis=1), patches[:, 0], atol=0.5)
+
+
+def test_one_tile_is_the_patch_and_shares_its_place_in_the_cache(section, tmp_path):
+    patches = embed_section(section, Counting(), cache=tmp_path)
+    n_calls = len(Counting.calls)
+    np.testing.assert_array_equal(embed_tiles(section, Counting(), n_side=1, cache=tmp_path)[:, 0], patches)
+    assert len(Counting.calls) == n_calls
+
+
+def test_tiles_are_embedded_once_a_chunk_at_a_time_and_cannot_be_changed(section, tmp_path):
+    first = embed_tiles(section, Counting(), n_side=4, cache=tmp_path)
+    assert max(Counting.calls) == 64
+    n_calls = len(Counting.calls)
+    np.testing.assert_array_equal(embed_tiles(section, Counting(), n_side=4, cache=tmp_path), first)
+    assert len(Counting.calls) == n_calls
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0, 0] = 1
+    embed_tiles(section, Counting(), n_side=2, cache=tmp_path)
+    assert len(Counting.calls) > n_calls
+
+
+def test_damaged_tiles_are_computed_again(section, tmp_path):
+    first = np.array(embed_tiles(section, Counting(), n_side=2, cache=tmp_path))
+    (file,) = tmp_path.rglob("*.npy")
+    file.write_bytes(file.read_bytes()[:-8])
+    np.testing.assert_array_equal(embed_tiles(section, Counting(), n_side=2, cache=tmp_path), first)
+
+
+def test_no_tiles_and_no_image_are_refused(section):
+    with pytest.raises(InputError, match="n_side must be at least 1, got 0"):
+        embed_tiles(section, "color", n_side=0)
+    with pytest.raises(InputError, match="section bare has no image"):
+        embed_tiles(Section("bare", "d", AnnData(np.zeros((2, 1)))), "color", n_side=2)
+
+
+def test_a_section_without_spots_has_no_tiles(section, tmp_path):
+    nothing = section.with_table(section.table[:0].copy())
+    assert embed_tiles(nothing, Counting(), n_side=2, cache=tmp_path).shape == (0, 4, 2)
 
 
 def test_memory_forgets_the_least_recently_used():

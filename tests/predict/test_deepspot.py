@@ -62,6 +62,7 @@ def score(predictor, cohort):
 
 
 def four_genes(cohort):
+    """Return a cohort without its other genes."""
     return cohort.map(lambda s: s.with_table(s.table[:, :4].copy()))
 
 
@@ -127,13 +128,9 @@ def test_the_published_size_has_the_published_number_of_weights():
     size = SIZES["paper"]
     with torch.device("meta"):
         network = DeepSet(
-            1024,
-            ("sum", "sum", "max"),
-            torch.ones(1000),
-            n_hidden=size.n_hidden,
-            n_ensemble=size.n_ensemble,
+            1024, ("sum", "sum", "max"), torch.ones(1000), n_hidden=size.n_hidden, n_ensemble=size.n_ensemble,
             dropout=0.3,
-        )
+        )  # fmt: skip
     n_params = sum(p.numel() for p in network.parameters())
     assert n_params == 5_248_000 + 15_370_000 == DeepspotPredictor.card.n_params
 
@@ -218,12 +215,11 @@ def test_a_prediction_does_not_depend_on_what_is_predicted_beside_it(chunk):
     np.testing.assert_allclose(by_chunks, predictor.predict(section).mean, rtol=1e-5, atol=1e-6)
 
 
-def test_neighbours_that_are_no_targets_are_seen_but_not_learned_from():
-    """An expression that is not kept does not enter, and the image around it does."""
-    cohort = colour_cohort()
+def test_spots_that_are_no_targets_are_neighbours_too():
+    """Their image is there, whatever is known of their expression."""
+    predictor, cohort = DeepspotPredictor(encoder="color"), colour_cohort()
     masked = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) != 8))
-    state = DeepspotPredictor(encoder="color")._start(masked)
-    sets = DeepspotPredictor(encoder="color")._read(masked[0], state)
+    sets = predictor._read(masked[0], predictor._start(masked))
     assert 8 in sets.around[0]
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,15 +83,14 @@ class Sets:
     Parameters
     ----------
     spots
-        Scaled features, shape ``(n_spots, n_dims)``.
+        Scaled features, shape ``(n_spots + 1, n_dims)``; the last row is zero.
     tiles
         Features of the tiles of each patch as they were computed, shape ``(n_spots, n_tiles, n_dims)``; None if they
         are not read.
     scales
         What is done to them, in this order.
     around
-        Rows of the spots around each, shape ``(n_spots, n_places)``, where ``n_spots`` stands for a vector of zeros;
-        None if they are not read.
+        Rows of the spots around each, shape ``(n_spots, n_places)``; None if they are not read.
     """
 
     spots: np.ndarray
@@ -108,16 +108,14 @@ class Sets:
                 tiles = scale.apply(tiles)
             sets.append(np.asarray(tiles, dtype=np.float32))
         if self.around is not None:
-            blank = np.zeros((1, self.spots.shape[1]), np.float32)
-            sets.append(np.concatenate([self.spots, blank])[self.around[at]])
+            sets.append(self.spots[self.around[at]])
         return tuple(torch.from_numpy(x) for x in sets)
 
 
 def spots_around(section: Section, n_rings: int) -> list[np.ndarray]:
     """Return the rows of the spots in the rings around each spot, without itself."""
-    joint = sum(rings(section, n_rings)).tolil()
-    joint.setdiag(0)  # a ring without spots is stood for by the spot itself
-    joint = joint.tocsr()
+    joint = sum(rings(section, n_rings))
+    joint = sparse.csr_matrix(joint - sparse.diags(joint.diagonal()))  # the spot stands for a ring without spots
     joint.eliminate_zeros()
     return np.split(joint.indices, joint.indptr[1:-1])
 

@@ -169,7 +169,8 @@ class DeepspotPredictor(NetworkPredictor):
         scales: tuple[Scale, ...] = (Scale(state["x_mean"], state["x_sd"]),)
         if self.standardise == "section":
             scales = (Scale.of(embed_section(section, self.encoder, fov_um=(self._side_um(),))), *scales)
-        return Sets(self.features().read(section, state), tiles, scales, around)
+        x = self.features().read(section, state)
+        return Sets(np.vstack([x, np.zeros_like(x[:1])]), tiles, scales, around)
 
     def _network(self, state: dict[str, Any], n_genes: int) -> "nn.Module":
         import torch  # noqa: PLC0415 - heavy
@@ -184,6 +185,6 @@ class DeepspotPredictor(NetworkPredictor):
             pools += ("max",)
         size = SIZES[self.size]
         return DeepSet(
-            len(state["x_mean"]), pools, torch.from_numpy(state["y_sd"]), n_hidden=size.n_hidden,
+            len(state["x_mean"]), pools, torch.tensor(state["y_sd"]), n_hidden=size.n_hidden,
             n_ensemble=size.n_ensemble, dropout=self.dropout,
         )  # fmt: skip
