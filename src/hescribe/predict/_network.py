@@ -90,6 +90,8 @@ class Design:
         The network learns differences from the train mean of each gene; False: the values themselves.
     whole
         The network reads whole sections: a step is one section, and no chunk of it is predicted alone.
+    by_section
+        The spots of a step are of one section, dealt once, since what is read of them beside is read of all of it.
     chunk
         Spots predicted at once.
     """
@@ -102,6 +104,7 @@ class Design:
     answers: Callable[[Section], tuple[np.ndarray, ...]] = no_more
     differences: bool = True
     whole: bool = False
+    by_section: bool = False
     chunk: int = CHUNK
 
     def fit(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedNetwork]":
@@ -121,7 +124,7 @@ class Design:
         lesson = _Lesson(self, [s for s in train if s.kept.any()], state, mean)
         with seeded(self.recipe.seed):
             network = self.network(state, len(train.genes))
-        recipe = replace(self.recipe, batch_size=1) if self.whole else self.recipe
+        recipe = replace(self.recipe, batch_size=1) if self.whole or self.by_section else self.recipe
         found = train_network(network, lesson.loss_of(network), (torch.arange(len(lesson)),), recipe, snapshots=epochs)
         frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
         return [
@@ -175,7 +178,7 @@ class FittedNetwork:
 
 
 class _Lesson:
-    """The kept spots of the train sections by their number, or the sections of a network that reads them whole."""
+    """The kept spots of the train sections, or the sections, or some spots of a section, by their number."""
 
     def __init__(self, design: Design, sections: list[Section], state: State, mean: np.ndarray) -> None:
         self.design = design
@@ -190,13 +193,24 @@ class _Lesson:
             for s in sections
         ]
         self.place = torch.tensor([(i, j) for i, rows in enumerate(self.kept) for j in range(len(rows))])
+        self.hands = self._deal() if design.by_section else []
 
     def __len__(self) -> int:
-        return len(self.shown) if self.design.whole else len(self.place)
+        return len(self.shown) if self.design.whole else len(self.hands) or len(self.place)
+
+    def _deal(self) -> list[tuple[int, Tensor]]:
+        """Return sections and some of their kept spots, all of which come up once."""
+        recipe = self.design.recipe
+        chance = torch.Generator().manual_seed(recipe.seed)
+        return [
+            (i, found)
+            for i, rows in enumerate(self.kept)
+            for found in torch.randperm(len(rows), generator=chance).split(recipe.batch_size)
+        ]
 
     def loss_of(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return the loss of a batch, by the numbers of what is in it."""
-        batch = self._whole if self.design.whole else self._spots
+        batch = self._whole if self.design.whole else self._hand if self.design.by_section else self._spots
 
         def loss(numbers: Tensor) -> Tensor:
             device = numbers.device
@@ -210,6 +224,14 @@ class _Lesson:
     def _whole(self, numbers: Tensor) -> tuple[Batch, Batch, Tensor]:
         (i,) = numbers.tolist()
         return self.shown[i].take(torch.arange(self.n_spots[i])), self.answers[i], self.kept[i]
+
+    def _hand(self, numbers: Tensor) -> tuple[Batch, Batch, Tensor]:
+        i, found = self.hands[int(numbers)]
+        return (
+            self.shown[i].take(self.kept[i][found]),
+            tuple(a[found] for a in self.answers[i]),
+            torch.arange(len(found)),
+        )
 
     def _spots(self, numbers: Tensor) -> tuple[Batch, Batch, Tensor]:
         section, number = self.place[numbers].T

@@ -130,6 +130,16 @@ def array_points(section: Section) -> np.ndarray:
     return np.column_stack([col, row]) / (np.sqrt(2) if grid == "checker" else 1.0)
 
 
+def grid_cells(section: Section) -> np.ndarray:
+    """Return the cell of each spot in a square grid in which touching spots lie side by side or corner to corner.
+
+    Returns
+    -------
+    Shape ``(n_spots, 2)`` int64; comparable within a section only. Without an array several spots may share a cell.
+    """
+    return np.rint(_grid_points(section)[0][:, :2]).astype(np.int64)
+
+
 def relative_points(points: np.ndarray) -> np.ndarray:
     """Return places from the middle of some points, in halves of their longer side.
 

@@ -7,6 +7,35 @@ from torch.nn import functional
 N_HIDDEN = 16  # units between an offset and its bias
 
 
+class OffsetBias(nn.Module):
+    """What is added to the attention between two tokens, learned from where one lies of the other.
+
+    Parameters
+    ----------
+    n_heads
+        Biases of a pair.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.learned = nn.Sequential(nn.Linear(3, N_HIDDEN), nn.GELU(), nn.Linear(N_HIDDEN, n_heads))
+
+    def forward(self, points: Tensor, absent: Tensor) -> Tensor:
+        """Return biases, -inf where the token that is asked is absent, shape ``(n, n_heads, n_tokens, n_tokens)``.
+
+        Parameters
+        ----------
+        points
+            Places of the tokens in pitches, shape ``(n, n_tokens, 2)``.
+        absent
+            True where there is no such token, shape ``(n, n_tokens)``.
+        """
+        offset = points[:, None] - points[:, :, None]  # (n, n_tokens, n_tokens, 2), from query to key
+        offset = torch.cat([offset, torch.linalg.vector_norm(offset, dim=-1, keepdim=True)], dim=-1)
+        bias: Tensor = self.learned(offset).masked_fill(absent[:, None, :, None], -torch.inf)
+        return bias.permute(0, 3, 1, 2)
+
+
 class NeighbourhoodAttention(nn.Module):
     """Layers of attention over the spots of one neighbourhood, of which only the centre is wanted.
 
@@ -20,7 +49,7 @@ class NeighbourhoodAttention(nn.Module):
 
     def __init__(self, n_dims: int, *, n_heads: int, n_layers: int) -> None:
         super().__init__()
-        self.place = nn.Sequential(nn.Linear(3, N_HIDDEN), nn.GELU(), nn.Linear(N_HIDDEN, n_layers * n_heads))
+        self.place = OffsetBias(n_layers * n_heads)
         self.layers = nn.ModuleList(_Layer(n_dims, n_heads) for _ in range(n_layers))
 
     def forward(self, tokens: Tensor, points: Tensor, absent: Tensor) -> Tensor:
@@ -35,10 +64,7 @@ class NeighbourhoodAttention(nn.Module):
         absent
             True where there is no such neighbour, shape ``(n, n_tokens)``; never at the centre.
         """
-        offset = points[:, None] - points[:, :, None]  # (n, n_tokens, n_tokens, 2), from query to key
-        offset = torch.cat([offset, torch.linalg.vector_norm(offset, dim=-1, keepdim=True)], dim=-1)
-        bias = self.place(offset).masked_fill(absent[:, None, :, None], -torch.inf)
-        biases = bias.permute(0, 3, 1, 2).chunk(len(self.layers), dim=1)  # of each layer (n, n_heads, query, key)
+        biases = self.place(points, absent).chunk(len(self.layers), dim=1)  # of each layer (n, n_heads, query, key)
         for layer, at in zip(self.layers[:-1], biases, strict=False):
             tokens = layer(tokens, tokens, at)
         return self.layers[-1](tokens[:, :1], tokens, biases[-1][:, :, :1])[:, 0]
