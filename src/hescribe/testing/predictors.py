@@ -29,6 +29,7 @@ FAST: dict[str, dict[str, object]] = {
     "sepal": {"epochs": 2},
     "shufflenet": {"encoder": "tiny", "epochs": 1},
     "stnet": {"encoder": "tiny", "epochs": 1},
+    "triplex": {"size": "small", "epochs": 1},
     "vit_delta": {"encoder": "tiny", "epochs": 1},
 }  # parameters that make a fit quick without changing what is tested
 
