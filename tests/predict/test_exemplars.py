@@ -1,0 +1,166 @@
+"""Exemplars: who may be shown to whom, the loss over them, and the graphs of EGGN that read them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from hescribe import keys
+from hescribe.errors import InputError
+from hescribe.metrics.gene import correlate
+from hescribe.predict._deep import Features
+from hescribe.predict._eggn_network import EggnNetwork
+from hescribe.predict._exemplars import Exemplars, ResidualAttention, pearson_loss
+from hescribe.predict._inputs import SpotInputs
+from hescribe.predict.eggn import EggnPredictor
+from hescribe.predict.ridge import RidgePredictor
+from hescribe.testing.cohorts import colour_cohort, planted_cohort
+
+FOV = (112.0,)
+FEATURES = Features(SpotInputs(encoder="color", fov_um=FOV, n_rings=0, standardise="train"))
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return colour_cohort()
+
+
+def found(train, section, k=6):
+    state = FEATURES.start(train)
+    bank = Exemplars.of(train, FEATURES, state)
+    donors = np.repeat([s.donor for s in train], [s.kept.sum() for s in train])
+    ids = np.repeat([s.id for s in train], [s.kept.sum() for s in train])
+    rows = bank.find(section, FEATURES.read(section, state), k)
+    return rows, donors[rows], ids[rows]
+
+
+class TestWhoIsShown:
+    def test_a_train_spot_sees_other_donors_alone(self, cohort):
+        """Else the network learns to copy the spot itself, or the replicate beside it."""
+        for section in cohort:
+            _, donors, _ = found(cohort, section)
+            assert section.donor not in set(donors.ravel())
+
+    def test_a_new_donor_sees_every_train_spot(self, cohort):
+        train, new = cohort.where(lambda s: s.donor != "D2"), cohort[-1]
+        rows, donors, _ = found(train, new, k=len(train) * 49)
+        assert set(donors.ravel()) == {"D0", "D1"}
+        assert len(np.unique(rows[0])) == 4 * 49
+
+    def test_with_one_donor_other_sections_stand_in(self, cohort):
+        one = cohort.where(lambda s: s.donor == "D0")
+        _, _, ids = found(one, one[0])
+        assert set(ids.ravel()) == {one[1].id}
+
+    def test_with_one_section_a_spot_is_not_shown_itself(self, cohort):
+        one = replace(cohort, sections=cohort.sections[:1])
+        rows, _, _ = found(one, one[0], k=48)
+        assert rows.shape == (49, 48)
+        assert not (rows == np.arange(49)[:, None]).any()
+
+    def test_the_nearest_comes_first(self, cohort):
+        train, new = cohort.where(lambda s: s.donor != "D2"), cohort[-1]
+        state = FEATURES.start(train)
+        bank, x = Exemplars.of(train, FEATURES, state), FEATURES.read(new, state)
+        distance = ((x[:, None].astype(float) - bank.x[None]) ** 2).sum(axis=-1)
+        np.testing.assert_array_equal(bank.find(new, x, 3), np.argsort(distance, axis=1, kind="stable")[:, :3])
+
+    def test_fewer_than_asked_are_taken_again(self, cohort):
+        few = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) < 1))
+        rows, _, _ = found(few, few[0], k=6)
+        assert rows.shape == (49, 6)
+        assert len(np.unique(rows[0])) == 4
+
+    def test_a_single_train_spot_is_refused(self, cohort):
+        one = replace(cohort, sections=cohort.sections[:1]).map(lambda s: s.with_kept(np.arange(s.n_spots) < 1))
+        with pytest.raises(InputError, match="nothing to be compared with; train on at least two spots"):
+            EggnPredictor(encoder="color", size="small", epochs=1).fit(one)
+
+
+class TestLoss:
+    def test_is_mse_plus_half_of_one_minus_scipy_s_correlation(self):
+        said, wanted = torch.randn(30, 4), torch.randn(30, 4)
+        r = np.mean([stats.pearsonr(said[:, g], wanted[:, g])[0] for g in range(4)])
+        expected = ((said - wanted) ** 2).mean().item() + (1 - r) / 2
+        got = pearson_loss(torch.nn.Identity(), (said,), (wanted,), torch.arange(30))
+        assert got.item() == pytest.approx(expected, rel=1e-4)
+
+    def test_genes_that_do_not_vary_in_a_batch_have_no_correlation(self):
+        said, wanted = torch.randn(5, 2), torch.zeros(5, 2)
+        got = pearson_loss(torch.nn.Identity(), (said,), (wanted,), torch.arange(5))
+        assert got.item() == pytest.approx((said**2).mean().item())
+
+    def test_a_constant_answer_has_a_finite_gradient(self):
+        said = torch.zeros(6, 3, requires_grad=True)
+        pearson_loss(torch.nn.Identity(), (said,), (torch.randn(6, 3),), torch.arange(6)).backward()
+        assert torch.isfinite(said.grad).all()
+
+
+def test_pooling_lies_above_the_mean_where_tokens_differ():
+    pool, tokens = ResidualAttention(4, 2), torch.randn(3, 5, 4)
+    torch.nn.init.normal_(pool.say.weight)
+    said = pool.say(pool.norm(tokens))
+    weight = torch.softmax(said, dim=1)
+    torch.testing.assert_close(pool(tokens), said.mean(dim=1) + 0.1 * (weight * said).sum(dim=1))
+
+
+def test_a_spot_without_neighbours_hears_nobody():
+    network = EggnNetwork(4, 3, width=8, n_layers=2, n_heads=2).eval()
+    torch.nn.init.normal_(network.pool.say.weight)
+    x, others = torch.randn(3, 4), (torch.randn(3, 6, 4), torch.randn(3, 6, 3))
+    lone, near = torch.full((3, 2), -1), torch.tensor([[1, 2], [0, -1], [0, 1]])
+    moved = x + torch.tensor([[0.0], [1.0], [0.0]])
+    torch.testing.assert_close(network(moved, lone, *others)[0], network(x, lone, *others)[0])
+    assert not torch.allclose(network(moved, near, *others)[0], network(x, near, *others)[0])
+
+
+def test_the_paper_s_network_has_the_size_that_its_layers_add_up_to():
+    """Of 512 features and 250 genes: layers of two SAGE steps, a bridge and a way back, as stated."""
+    with torch.device("meta"):
+        network = EggnNetwork(512, 250, width=512, n_layers=4, n_heads=8)
+    w, sage = 512, 2 * 512 + 2 * 513 * 512
+    bridge = 4 * w * w + w + 2 * (w + 1) * w + 4 * w
+    expected = 513 * w + 763 * w + 4 * (2 * sage + bridge + w * w) + 2 * w + 513 * 250
+    assert sum(p.numel() for p in network.parameters()) == expected
+
+
+def codebook(seed, n_side=10, n_codes=12):
+    """Return a cohort whose genes are drawn for each shade of colour: no smooth map says them, a look-alike does."""
+    rng = np.random.default_rng(seed)
+    book = rng.normal(size=(n_codes, 6)) * 2
+    codes = [rng.integers(n_codes, size=n_side**2) for _ in range(4)]
+    targets = [book[c] + rng.normal(0, 0.2, (n_side**2, 6)) for c in codes]
+    return planted_cohort([(c + 0.5) / n_codes for c in codes], targets), codes, book
+
+
+def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeypatch):
+    cohort, codes, book = codebook(0)
+    train, test = cohort.where(lambda s: s.donor != "D3"), cohort[3]
+    y_true = test.layer(keys.TARGET)
+    best = np.nanmean(correlate(y_true, book[codes[3]]))
+
+    def score(predictor):
+        return np.nanmean(correlate(y_true, predictor.fit(train).predict(test.blind()).mean))
+
+    eggn = EggnPredictor(encoder="color", fov_um=FOV, size="small", epochs=80, lr=2e-3)
+    assert score(RidgePredictor(encoder="color", fov_um=FOV, alpha=1.0)) < 0.6 * best
+    with_exemplars = score(eggn)
+    find = Exemplars.find
+    monkeypatch.setattr(
+        Exemplars,
+        "find",
+        lambda self, section, x, k: np.random.default_rng(0).permutation(find(self, section, x, k)),
+    )
+    assert with_exemplars > 0.8 * best
+    assert score(eggn.with_params()) < with_exemplars - 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"n_exemplars": 0}, "n_exemplars"), ({"n_neighbours": 0}, "n_neighbours"), ({"size": "xl"}, "size")],
+)
+def test_parameters_out_of_range_are_named(cohort, changes, said):
+    with pytest.raises(InputError, match=f"{said} of EggnPredictor must be"):
+        EggnPredictor(encoder="color", **changes).fit(cohort)
