@@ -126,7 +126,7 @@ def test_the_paper_s_network_has_the_size_that_its_layers_add_up_to():
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
-def codebook(seed, n_side=10, n_codes=12):
+def codebook(seed, n_side=10, n_codes=8):
     """Return a cohort whose genes are drawn for each shade of colour: no smooth map says them, a look-alike does."""
     rng = np.random.default_rng(seed)
     book = rng.normal(size=(n_codes, 6)) * 2
@@ -144,7 +144,7 @@ def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeyp
     def score(predictor):
         return np.nanmean(correlate(y_true, predictor.fit(train).predict(test.blind()).mean))
 
-    eggn = EggnPredictor(encoder="color", fov_um=FOV, size="small", epochs=80, lr=2e-3)
+    eggn = EggnPredictor(encoder="color", fov_um=FOV, size="small", epochs=60, lr=2e-3)
     assert score(RidgePredictor(encoder="color", fov_um=FOV, alpha=1.0)) < 0.6 * best
     with_exemplars = score(eggn)
     find = Exemplars.find
@@ -153,7 +153,7 @@ def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeyp
         "find",
         lambda self, section, x, k: np.random.default_rng(0).permutation(find(self, section, x, k)),
     )
-    assert with_exemplars > 0.8 * best
+    assert with_exemplars > 0.85 * best
     assert score(eggn.with_params()) < with_exemplars - 0.1
 
 
