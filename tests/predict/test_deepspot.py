@@ -101,7 +101,7 @@ def test_the_network_is_the_median_of_phi_then_the_mean_of_rho():
     sd = torch.tensor([1.0, 3.0])
     network = DeepSet(4, ("sum", "max"), sd, n_hidden=5, n_ensemble=3, dropout=0.3).eval()
     rng = np.random.default_rng(0)
-    sets = [rng.normal(size=(2, k, 4)).astype(np.float32) for k in (1, 6)]
+    sets = [rng.normal(size=(2, k, 4)).astype(np.float32) for k in (3, 6)]
 
     def said(layer, x):
         return x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
@@ -141,6 +141,7 @@ def test_the_default_network_reads_a_spot_nine_tiles_and_its_ring():
     sets = predictor._read(cohort[0], state).take(torch.tensor([0, 24]))
     assert [tuple(s.shape) for s in sets] == [(2, 1, 11), (2, 9, 11), (2, 8, 11)]
     network = predictor._network(state, 12)
+    assert network.pools == ("sum", "sum", "max")
     assert len(network.phi) == len(network.rho) == 10
     assert network.phi[0].out_features == 512
 
@@ -181,6 +182,14 @@ def test_sections_of_few_spots_are_learned_from_and_predicted(n_spots):
     fitted = DeepspotPredictor(encoder="color", size="small", epochs=1).fit(few)
     assert np.isfinite(fitted.predict(cohort[0].blind()).mean).all()
     assert np.isfinite(fitted.predict(few[0].blind()).mean).all()
+
+
+def test_sections_whose_spots_have_unlike_numbers_of_neighbours_are_learned_from_together():
+    """One of 2 spots, where each has one neighbour, beside one where the most have eight."""
+    first, second = colour_cohort(1)
+    mixed = replace(colour_cohort(1), sections=(first.with_table(first.table[:2].copy()), second))
+    fitted = DeepspotPredictor(encoder="color", size="small", epochs=1, batch_size=64).fit(mixed)
+    assert np.isfinite(fitted.predict(first.blind()).mean).all()
 
 
 def test_zeros_that_fill_a_set_change_what_is_said_of_it():
