@@ -12,11 +12,14 @@ from hescribe.errors import InputError
 from hescribe.metrics.gene import correlate
 from hescribe.predict._deep import Features
 from hescribe.predict._eggn_network import EggnNetwork
+from hescribe.predict._egn_network import EgnNetwork, Shape
 from hescribe.predict._exemplars import Exemplars, ResidualAttention, pearson_loss
 from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.eggn import EggnPredictor
+from hescribe.predict.egn import SIZES, EgnPredictor
 from hescribe.predict.ridge import RidgePredictor
 from hescribe.testing.cohorts import colour_cohort, planted_cohort
+from hescribe.train.loop import Recipe, train_network
 
 FOV = (112.0,)
 FEATURES = Features(SpotInputs(encoder="color", fov_um=FOV, n_rings=0, standardise="train"))
@@ -144,9 +147,9 @@ def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeyp
     def score(predictor):
         return np.nanmean(correlate(y_true, predictor.fit(train).predict(test.blind()).mean))
 
-    eggn = EggnPredictor(encoder="color", fov_um=FOV, size="small", epochs=60, lr=2e-3)
     assert score(RidgePredictor(encoder="color", fov_um=FOV, alpha=1.0)) < 0.6 * best
-    with_exemplars = score(eggn)
+    eggn = EggnPredictor(encoder="color", fov_um=FOV, size="small", epochs=60, lr=2e-3)
+    with_exemplars = score(eggn.with_params())
     find = Exemplars.find
     monkeypatch.setattr(
         Exemplars,
@@ -164,3 +167,70 @@ def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeyp
 def test_parameters_out_of_range_are_named(cohort, changes, said):
     with pytest.raises(InputError, match=f"{said} of EggnPredictor must be"):
         EggnPredictor(encoder="color", **changes).fit(cohort)
+
+
+def test_the_transformer_has_the_size_that_the_stated_layers_add_up_to():
+    """Eight layers of width 1024 with 4,096 inside, and two of cross-attention after every second."""
+    sizes = SIZES["paper"]
+    with torch.device("meta"):
+        network = EgnNetwork(256, 2048, 250, Shape(**{k: v for k, v in sizes.items() if k != "px"}), jitter=0.0)
+    w, feed = sizes["n_dims"], sizes["n_feed"]
+    layer = 4 * w * w + w + w * feed + feed + feed * w + w + 4 * w
+    tokens = 3 * 32**2 * w + w + 64 * w
+    expected = (8 + 2 * 4) * layer + tokens + (2048 + 250) * w + w + 2 * w + (w + 1) * 250
+    assert sum(p.numel() for p in network.parameters()) == expected
+
+
+def test_a_token_is_a_square_of_the_patch():
+    """Changing one corner of the patch changes the token of that corner alone."""
+    network = EgnNetwork(8, 2, 3, Shape(4, 8, 1, 2, 8, 1), jitter=0.0).eval()
+    seen = []
+    network.token.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    patch = torch.zeros((1, 8, 8, 3), dtype=torch.uint8)
+    other = patch.clone()
+    other[0, 5, 1] = 200
+    for pixels in (patch, other):
+        network(pixels, torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
+    assert torch.nonzero((seen[0] != seen[1]).any(dim=-1)[0]).ravel().tolist() == [2]
+
+
+def test_a_prediction_of_egn_does_not_depend_on_the_chunk_it_is_in(cohort):
+    fitted = EgnPredictor(encoder="color", size="small", epochs=1).fit(cohort)
+    section = cohort[0].blind()
+    design = replace(fitted.design(), chunk=5)
+    np.testing.assert_allclose(
+        design.predict(fitted._fitted(), section), fitted.predict(section).mean, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"n_exemplars": 0}, "n_exemplars"), ({"size": "xl"}, "size")])
+def test_parameters_of_egn_out_of_range_are_named(cohort, changes, said):
+    with pytest.raises(InputError, match=f"{said} of EgnPredictor must be"):
+        EgnPredictor(encoder="color", **changes).fit(cohort)
+
+
+def test_what_only_the_exemplars_tell_reaches_the_transformer_s_answer():
+    """Pixels are noise; the answer is the mean of what the exemplars express."""
+    network = EgnNetwork(8, 4, 3, Shape(4, 16, 2, 2, 32, 1), jitter=0.0)
+
+    def draw(seed, n=256):
+        rng = torch.Generator().manual_seed(seed)
+        pixels = torch.randint(0, 255, (n, 8, 8, 3), generator=rng, dtype=torch.uint8)
+        wanted = torch.randn(n, 3, generator=rng)
+        expression = wanted[:, None] + 0.5 * torch.randn(n, 6, 3, generator=rng)
+        return pixels, torch.randn(n, 6, 4, generator=rng), expression, wanted
+
+    pixels, x, y, wanted = draw(0)
+    recipe = Recipe(batch_size=32, lr=3e-3, weight_decay=0.0)
+    train_network(
+        network,
+        lambda p, e, f, w: pearson_loss(network, (p, e, f), (w,), torch.arange(len(p))),
+        (pixels, x, y, wanted),
+        recipe,
+        snapshots=(30,),
+    )
+    pixels, x, y, wanted = draw(1)
+    with torch.inference_mode():
+        said, shuffled = network(pixels, x, y), network(pixels, x, y.roll(1, 0))
+    assert correlate(wanted.numpy(), said.numpy()).min() > 0.85
+    assert abs(correlate(wanted.numpy(), shuffled.numpy())).max() < 0.2

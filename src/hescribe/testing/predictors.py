@@ -22,6 +22,7 @@ from hescribe.testing.encoders import tiny_encoder
 FAST: dict[str, dict[str, object]] = {
     "bleep": {"epochs": 2, "batch_size": 64},
     "deepspot": {"size": "small", "epochs": 1},
+    "egn": {"size": "small", "epochs": 1},
     "eggn": {"size": "small", "epochs": 1},
     "histogene": {"size": "small", "epochs": 1},
     "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
