@@ -1,6 +1,7 @@
 """A fitted model goes to disk whole, comes back the same, and says how far to trust each gene."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,15 @@ def test_a_model_survives_the_disk(model, raw_cohort, tmp_path):
     section = raw_cohort[0]
     expected = predict_table(model, section).layers[keys.PREDICTED]
     np.testing.assert_array_equal(predict_table(restored, section).layers[keys.PREDICTED], expected)
+
+
+@pytest.mark.parametrize(("fact", "value"), [("revision", "other"), ("n_dims", 1280), ("px", 96)])
+def test_a_model_fitted_on_other_features_than_those_here_is_refused(model, tmp_path, fact, value):
+    """An encoder of another revision gives numbers of the same shape that mean something else."""
+    other = replace(model, info=replace(model.info, encoder={**model.info.encoder, fact: value}))
+    write_model(tmp_path / "m", other)
+    with pytest.raises(FormatError, match=f"whose {fact} was {value}, and here it is"):
+        read_model(tmp_path / "m")
 
 
 def test_genes_with_signal_are_trusted_more_than_genes_without(model):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hescribe import keys
+from hescribe.bench.model_names import encoder_card
 from hescribe.encode.torchvision_model import TorchvisionModel
 from hescribe.encode.trainable import TrainableEncoder
 from hescribe.errors import DataAccessError, InputError, UnknownNameError
@@ -38,6 +39,12 @@ def test_encoder_and_last_layer_have_the_published_size(name):
     card = TorchvisionModel(model=model).card
     genes = predictor.card.n_params_genes
     assert card.n_params + (card.n_dims + 1) * genes == predictor.card.n_params
+
+
+@pytest.mark.parametrize(("size", "name"), [("paper", "vit_b_16"), ("small", "efficientnet_lite0")])
+def test_the_encoder_of_the_size_is_the_one_that_is_named_and_checked(size, name):
+    assert encoder_card(VitDeltaPredictor(size=size))["name"] == name
+    assert encoder_card(VitDeltaPredictor(size=size, encoder="tiny"))["name"] == "tiny"
 
 
 def test_an_untrained_network_predicts_the_train_mean(cohort):

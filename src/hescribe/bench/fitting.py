@@ -11,8 +11,9 @@ from hescribe import keys
 from hescribe._support import write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
+from hescribe.bench.model_names import encoder_card
 from hescribe.bench.protocols import Protocol
-from hescribe.bench.runner import encoder_card, run_cell
+from hescribe.bench.runner import run_cell
 from hescribe.bench.scores import score_table
 from hescribe.bench.task import PredictionTask
 from hescribe.bench.trust import trust_table

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from hescribe import __version__
 from hescribe._support import write_whole_folder
+from hescribe.bench.model_names import encoder_card
 from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
@@ -151,7 +152,21 @@ def read_model(path: Path) -> FittedModel:
         raise FormatError(f"{path}/model.json describes no model of this version: {reason}") from error
     if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
+    _check_encoder(path, predictor, info)
     return FittedModel(predictor, info)
+
+
+def _check_encoder(path: Path, predictor: Predictor, info: ModelInfo) -> None:
+    """Raise ``FormatError`` if features here would be others than those that a model was fitted on."""
+    here = encoder_card(predictor)
+    if here is None or info.encoder is None:
+        return
+    for fact in ("name", "revision", "px", "n_dims"):
+        if here.get(fact) != info.encoder.get(fact):
+            raise FormatError(
+                f"{path} was fitted on encoder {info.encoder['name']}, whose {fact} was {info.encoder.get(fact)}, and "
+                f"here it is {here.get(fact)}; fit the model again, or give it the weights that it was fitted on"
+            )
 
 
 def split_fitted(fitted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

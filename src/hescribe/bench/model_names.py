@@ -1,8 +1,10 @@
-"""How a model is named on the command line and in a study: by its method, with parameters behind colons."""
+"""How a model is named on the command line and in a study, and which encoder it reads."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+from hescribe.encode.base import create_encoder
 from hescribe.errors import InputError
 
 
@@ -37,6 +39,18 @@ def split_params(name: str) -> tuple[str, dict[str, Any]]:
         else:
             given[key], last = text, key
     return method, {k: _value(v) for k, v in given.items()}
+
+
+def encoder_name(model: Any) -> str | None:
+    """Return the encoder that a model reads: its parameter, or what it says itself; None if it reads no image."""
+    name = model.encoder_name() if hasattr(model, "encoder_name") else getattr(model, "encoder", None)
+    return name if isinstance(name, str) else None
+
+
+def encoder_card(model: Any) -> dict[str, object] | None:
+    """Return the card of the encoder a model reads, as JSON gives it back; None if it reads no image."""
+    name = encoder_name(model)
+    return None if name is None else json.loads(json.dumps(asdict(create_encoder(name).card)))
 
 
 def _value(text: str) -> Any:

@@ -18,6 +18,7 @@ from hescribe import __version__, keys, settings
 from hescribe._support import remove_stale, write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
 from hescribe.bench.leakage import check_encoder
+from hescribe.bench.model_names import encoder_card, encoder_name
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import Fold, PredictionTask
@@ -300,15 +301,9 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
     )  # fmt: skip
 
 
-def encoder_card(model: Any) -> dict[str, object] | None:
-    """Return the card of the encoder a model reads, as JSON gives it back; None if it reads no image."""
-    name = getattr(model, "encoder", None)
-    return json.loads(json.dumps(asdict(create_encoder(name).card))) if isinstance(name, str) else None
-
-
 def check_encoder_of(model: Any, cohort: Cohort) -> None:
     """Raise ``LeakageError`` if the encoder that a model reads was trained on the cohort."""
-    if isinstance(name := getattr(model, "encoder", None), str):
+    if (name := encoder_name(model)) is not None:
         check_encoder(create_encoder(name).card, cohort.card.id, [s.id for s in cohort])
 
 

@@ -85,12 +85,13 @@ class ImagePredictor(NetworkPredictor):
             chunk=CHUNK,
         )
 
-    def _encoder_name(self) -> str:
+    def encoder_name(self) -> str:
+        """Return the name of the encoder that is trained."""
         return self.encoder or (self.PAPER if self.size == "paper" else SMALL)
 
     def _cut(self) -> tuple[float, int]:
         """Return the side of a patch in um and in pixels."""
-        card = create_encoder(self._encoder_name()).card
+        card = create_encoder(self.encoder_name()).card
         return self.fov_um or card.fov_um[0], card.px
 
     def _network(self, state: dict[str, Any], n_genes: int) -> "nn.Module":
@@ -98,6 +99,6 @@ class ImagePredictor(NetworkPredictor):
         from hescribe.predict._patches import PatchNetwork  # noqa: PLC0415 - imports torch
 
         del state
-        name = self._encoder_name()
+        name = self.encoder_name()
         encoder = TrainableEncoder.of(name, tuning=self.tuning, rank=self.rank, jitter=self.jitter)
         return PatchNetwork(encoder, create_encoder(name).card.n_dims, n_genes, symmetric=self.symmetric)

@@ -12,13 +12,12 @@ from scipy import special
 
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
-from hescribe.bench.model_names import split_params
+from hescribe.bench.model_names import encoder_card, split_params
 from hescribe.bench.runner import (
     Cell,
     CellResult,
     RunSummary,
     check_encoder_of,
-    encoder_card,
     has_seed,
     peak_mb,
     run_cells,
