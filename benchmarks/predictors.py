@@ -1,7 +1,8 @@
 """The published predictors beside ridges and controls: scores by donor, without depth, seconds and memory.
 
 Needs real data beside the checkout (../shared/data). A donor held out (donor-v1); networks at the size that a CPU can
-walk, and at the paper's where that is one too. Arguments: cohorts (her2st, stutility_mob), then --seeds N, --models a,b.
+walk, and at the paper's where that is one too. Arguments: cohorts (her2st, stutility_mob), then --seeds N and
+--models a,b.
 """
 
 import argparse
