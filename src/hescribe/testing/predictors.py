@@ -24,6 +24,7 @@ FAST: dict[str, dict[str, object]] = {
     "deepspot": {"size": "small", "epochs": 1},
     "egn": {"size": "small", "epochs": 1},
     "eggn": {"size": "small", "epochs": 1},
+    "hist2st": {"size": "small", "epochs": 1, "n_views": 1},
     "histogene": {"size": "small", "epochs": 1},
     "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
     "mlp": {"epochs": 2},
