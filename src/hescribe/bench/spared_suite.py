@@ -19,7 +19,7 @@ from hescribe.bench.results import Results
 from hescribe.bench.runner import RunSummary, run_study
 from hescribe.bench.scores import Score
 from hescribe.bench.spared_task import read_task
-from hescribe.bench.study import Study, read_study, write_study
+from hescribe.bench.study import Study, write_study
 from hescribe.errors import DataAccessError
 from hescribe.metrics.gene import rank
 from hescribe.metrics.stats import MIN_DONORS
@@ -68,7 +68,7 @@ class SparedResults:
     @cached_property
     def study(self) -> Study:
         """The resolved study."""
-        return read_study(self.path / "study.toml")
+        return Results(self.path).study
 
     @cached_property
     def runs(self) -> dict[str, Results]:

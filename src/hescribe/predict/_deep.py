@@ -2,12 +2,13 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.base import Prediction
@@ -99,6 +100,9 @@ class NetworkPredictor(Params):
         """Raise ``InputError`` if a parameter is out of its limits."""
         for name, low in LIMITS:
             self.check_between(name, low)
+        size = getattr(self, "size", "paper")
+        if size not in get_args(Size):
+            raise InputError(f"size of {type(self).__name__} must be 'paper' or 'small', got {size!r}")
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Train the network.

@@ -57,8 +57,6 @@ class ImagePredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in ("paper", "small"):
-            raise InputError(f"size of {type(self).__name__} must be 'paper' or 'small', got {self.size!r}")
         if self.fov_um is not None and self.fov_um <= 0:
             raise InputError(f"fov_um of {type(self).__name__} must be above 0, got {self.fov_um}")
 

@@ -19,7 +19,6 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
 from hescribe.encode.features import embed_section, embed_tiles
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.scale import Scale
@@ -105,8 +104,6 @@ class DeepspotPredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in SIZES:
-            raise InputError(f"size of DeepspotPredictor must be 'paper' or 'small', got {self.size!r}")
         self.check_between("fov_um", 1)
         self.check_between("n_side", 1, 8)
         self.check_between("n_rings", 0)

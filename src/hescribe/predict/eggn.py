@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.graph import pitch_um
@@ -79,8 +78,6 @@ class EggnPredictor(NetworkPredictor):
         super().check_params()
         self.check_between("n_exemplars", 1)
         self.check_between("n_neighbours", 1)
-        if self.size not in SIZES:
-            raise InputError(f"size of EggnPredictor must be 'paper' or 'small', got {self.size!r}")
 
     def features(self) -> Features:
         """Return what is read of the image."""

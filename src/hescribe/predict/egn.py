@@ -16,7 +16,6 @@ import numpy as np
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs, Standardise
 
@@ -87,8 +86,6 @@ class EgnPredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in SIZES:
-            raise InputError(f"size of EgnPredictor must be 'paper' or 'small', got {self.size!r}")
         self.check_between("fov_um", 1)
         self.check_between("n_exemplars", 1)
         self.check_between("jitter", 0, 0.99)

@@ -18,7 +18,6 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs
 from hescribe.prep.graph import pitch_um
@@ -116,8 +115,6 @@ class Hist2stPredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in SIZES:
-            raise InputError(f"size of Hist2stPredictor must be 'paper' or 'small', got {self.size!r}")
         self.check_between("fov_um", 1)
         self.check_between("counts", 0)
         self.check_between("views", 0)

@@ -15,7 +15,6 @@ import numpy as np
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs
 
@@ -95,8 +94,6 @@ class HistogenePredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in SIZES:
-            raise InputError(f"size of HistogenePredictor must be 'paper' or 'small', got {self.size!r}")
         self.check_between("fov_um", 1)
         self.check_between("dropout", 0, 0.99)
         self.check_between("jitter", 0, 0.99)

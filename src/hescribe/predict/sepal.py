@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.graph import pitch_um
@@ -71,8 +70,6 @@ class SepalPredictor(NetworkPredictor):
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
         self.check_between("n_hops", 1, 5)
-        if self.size not in ("paper", "small"):
-            raise InputError(f"size of SepalPredictor must be 'paper' or 'small', got {self.size!r}")
 
     def features(self) -> Features:
         """Return what is read of the image."""

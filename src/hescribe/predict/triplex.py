@@ -16,7 +16,6 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
-from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
 from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.graph import pitch_um
@@ -98,8 +97,6 @@ class TriplexPredictor(NetworkPredictor):
     def check_params(self) -> None:
         """Raise ``InputError`` if a parameter is out of its limits."""
         super().check_params()
-        if self.size not in SIZES:
-            raise InputError(f"size of TriplexPredictor must be 'paper' or 'small', got {self.size!r}")
         self.check_between("jitter", 0, 0.99)
 
     def features(self) -> Features:
