@@ -117,7 +117,7 @@ def edit(path, change):
         (lambda p: (p / "weights.safetensors").write_bytes(b"x" * 40), "is damaged"),
         (lambda p: (p / "model.json").write_text("{"), "is damaged"),
         (lambda p: (p / "weights.safetensors").unlink(), "is no model folder: weights.safetensors is missing"),
-        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 2"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 3"),
         (lambda p: edit(p / "model.json", lambda c: c.pop("donors")), r"missing or unknown entries \(donors\)"),
         (lambda p: edit(p / "model.json", lambda c: c["genes"].reverse()), "name different genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(method="../ridge")), "there is no predictor"),
@@ -140,17 +140,29 @@ def test_a_damaged_model_is_refused(model, tmp_path, damage, message):
         read_model(tmp_path / "m")
 
 
-def test_a_folder_of_the_first_format_is_read_and_remembers_no_tissue(model, tmp_path):
+@pytest.mark.parametrize(("version", "lacks"), [(1, {"tissue", "held_out"}), (2, {"held_out"})])
+def test_a_folder_of_an_older_format_is_read_and_knows_less(model, tmp_path, version, lacks):
     write_model(tmp_path / "m", model)
 
     def make_old(content):
-        del content["tissue"]
-        content["schema_version"] = 1
+        for entry in lacks:
+            del content[entry]
+        content["schema_version"] = version
 
     edit(tmp_path / "m/model.json", make_old)
     info = read_model(tmp_path / "m").info
-    assert info.tissue == ()
+    assert {name for name in ("tissue", "held_out") if getattr(info, name) == ()} == lacks
     assert info.donors == model.info.donors
+
+
+def test_info_holds_the_scores_of_model_and_controls_by_donor(model):
+    found = {(s.model, s.metric): s for s in model.info.held_out}
+    own, depth = found["model", "pearson"], found["depth_oracle", "pearson"]
+    assert own.value == model.info.score == pytest.approx(sum(own.by_donor.values()) / 3)
+    assert own.by_donor.keys() == {"D0", "D1", "D2"}
+    assert 0 < own.value < own.ceiling
+    assert own.chance_sd > 0
+    assert depth.control == "uses_truth"
 
 
 def rows(values, model, partial=None, seed=0):

@@ -9,12 +9,12 @@ from anndata import AnnData
 
 from hescribe import keys
 from hescribe._support import write_whole
-from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs
+from hescribe.bench.ladder import N_SHUFFLES, DepthOracle, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.protocols import Protocol
 from hescribe.bench.runner import run_cell
-from hescribe.bench.scores import score_table
+from hescribe.bench.scores import Score, score_table
 from hescribe.bench.task import PredictionTask
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
@@ -54,7 +54,8 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
     train = task.prepared
     genes = task.choose_genes(train)
     train = task.on_panel(train, genes)
-    score, trust = _cross_validate(task, predictor, genes)
+    held_out, trust = _cross_validate(task, predictor, genes)
+    score = next((s.value for s in held_out if (s.model, s.metric) == ("model", "pearson")), None)
     fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
     info = ModelInfo(
         method=predictor.name, params=predictor.get_params(), genes=genes,  # type: ignore[attr-defined]
@@ -65,6 +66,7 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
         scores=_plain(trust), score=score,
         tissue=tuple(to_mark(take_print(s, cohort.card.id, frozenset(genes))) for s in task.prepared),
+        held_out=tuple(held_out),
     )  # fmt: skip
     return FittedModel(fitted, info)
 
@@ -121,16 +123,16 @@ def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
 
 def _cross_validate(
     task: PredictionTask, predictor: Predictor, genes: tuple[str, ...]
-) -> tuple[float | None, pd.DataFrame]:
-    """Return the mean score over held-out donors, and the trust table."""
+) -> tuple[list[Score], pd.DataFrame]:
+    """Return the scores of model and controls on held-out donors, and the trust table."""
     if len(task.prepared.donors) < 2:
-        return None, pd.DataFrame({keys.TRUST: "untested"}, index=list(genes))
+        return [], pd.DataFrame({keys.TRUST: "untested"}, index=list(genes))
     rows = []
     for fold in track(list(task.folds(panel=genes)), "scoring on held-out donors"):
         rows += run_cell(task, fold, predictor, 0, name="model").rows
+        rows += run_cell(task, fold, DepthOracle(), 0).rows
         for seed in range(N_SHUFFLES):
             rows += run_cell(task, fold, ShuffledPairs(seed=seed), seed).rows
     table = pd.DataFrame([asdict(r) for r in rows])
     scores = score_table(table, average=task.protocol.average)
-    mean = next(s for s in scores if s.model == "model" and s.metric == "pearson")
-    return mean.value, trust_table(table, "model").reindex(list(genes))
+    return scores, trust_table(table, "model").reindex(list(genes))

@@ -13,11 +13,15 @@ from safetensors.numpy import load_file, save_file
 from hescribe import __version__
 from hescribe._support import write_whole_folder
 from hescribe.bench.model_names import encoder_card
+from hescribe.bench.scores import Score
 from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
 
-SCHEMA_VERSION = 2  # 2 remembers the tissue of the training sections; 1, without it, is read
+SCHEMA_VERSION = 3
+# What a folder of an older format lacks, by the format that brought it: the tissue of the training sections; what
+# the scores on held-out donors are read beside.
+SINCE: dict[int, dict[str, Any]] = {2: {"tissue": []}, 3: {"held_out": []}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,9 @@ class ModelInfo:
         Mean cross-validated correlation over donors; None with a single donor.
     tissue
         What the training sections are known again by under any name; empty in folders of format 1.
+    held_out
+        Scores of the model (under the name ``"model"``) and of the controls on held-out donors, by metric; empty with a
+        single donor and in folders of older formats.
     version
         Of the package.
     """
@@ -70,6 +77,7 @@ class ModelInfo:
     scores: dict[str, dict[str, Any]]
     score: float | None
     tissue: tuple[Mark, ...] = ()
+    held_out: tuple[Score, ...] = ()
     version: str = __version__
 
 
@@ -132,11 +140,12 @@ def read_model(path: Path) -> FittedModel:
         arrays = load_file(path / "weights.safetensors")
     except (ValueError, SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
-    version = content.pop("schema_version", None) if isinstance(content, dict) else None
-    if version not in {1, SCHEMA_VERSION}:
+    version = content.pop("schema_version", 0) if isinstance(content, dict) else 0
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise FormatError(f"{path}/model.json is not of format version {SCHEMA_VERSION}; fit the model again")
-    if version == 1:
-        content.setdefault("tissue", [])
+    for since, entries in SINCE.items():
+        if version < since:
+            content = {**entries, **content}
     fitted = content.pop("fitted", None)
     known = {f.name for f in fields(ModelInfo)}
     if not isinstance(fitted, dict) or known != content.keys():
