@@ -187,6 +187,29 @@ def test_fit_refuses_controls_and_taken_targets(cohort, model):
     assert "exists; choose another name" in told("fit", "mean", cohort, "--out", model)
 
 
+def test_fit_auto_shows_what_it_looked_at_and_says_what_it_picked(cohort, tmp_path):
+    words = ("fit", "auto", cohort, "--models", "mean,color_ridge,knn:encoder=color:k=5", "--out")
+    shown = invoke(*words, tmp_path / "M")
+    assert shown.exit_code == 0, shown.stderr
+    assert re.search(r"color_ridge +0\.\d+ .*picked", shown.stdout)
+    assert "Picked color_ridge (Pearson" in shown.stdout
+    assert "The simplest candidate whose mean Pearson" in shown.stderr
+    told_by_json = given(*words, tmp_path / "M2")
+    assert (told_by_json["method"], told_by_json["choice"]["picked"]) == ("ridge", "color_ridge")
+    assert len(told_by_json["choice"]["candidates"]) == 3
+
+
+def test_fit_auto_tells_what_is_wrong_and_leaves_nothing(cohort, tmp_path):
+    for words, message in (
+        (("auto", "--set", "alpha=1"), "--set is for one method"),
+        (("auto", "--models", "mean,rigde"), "there is no model 'rigde'"),
+        (("color_ridge", "--models", "mean"), "--models lists the candidates of auto"),
+        (("auto", "--models", ""), "there is no candidate"),
+    ):
+        assert message in told("fit", words[0], cohort, "--out", tmp_path / "M", *words[1:])
+        assert not (tmp_path / "M").exists()
+
+
 def test_a_method_without_a_score_says_why(cohort, tmp_path):
     result = invoke("fit", "mean", cohort, "--out", tmp_path / "M")
     assert "no gene has a defined score" in result.stdout

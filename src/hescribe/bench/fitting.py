@@ -45,11 +45,7 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
     InputError
         If the protocol predicts something else than the lognorm values that a prediction promises.
     """
-    if protocol.changes_target:
-        raise InputError(
-            f"protocol {protocol.name} predicts something else than ln(1 + 1e4 * count / depth), the unit of every "
-            "prediction; fit under one without a shortcut in the target, such as donor-v1"
-        )
+    check_target(protocol)
     task = PredictionTask(cohort, protocol)
     train = task.prepared
     genes = task.choose_genes(train)
@@ -69,6 +65,15 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         held_out=tuple(held_out),
     )  # fmt: skip
     return FittedModel(fitted, info)
+
+
+def check_target(protocol: Protocol) -> None:
+    """Raise ``InputError`` if a protocol predicts something else than the lognorm values that a prediction promises."""
+    if protocol.changes_target:
+        raise InputError(
+            f"protocol {protocol.name} predicts something else than ln(1 + 1e4 * count / depth), the unit of every "
+            "prediction; fit under one without a shortcut in the target, such as donor-v1"
+        )
 
 
 def predict_table(model: FittedModel, section: Section) -> AnnData:

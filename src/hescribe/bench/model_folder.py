@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from hescribe import __version__
 from hescribe._support import write_whole_folder
+from hescribe.bench.choice import Choice
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.scores import Score
 from hescribe.data.duplicates import Mark
@@ -20,8 +21,8 @@ from hescribe.predict.base import Predictor, predictors
 
 SCHEMA_VERSION = 3
 # What a folder of an older format lacks, by the format that brought it: the tissue of the training sections; what
-# the scores on held-out donors are read beside.
-SINCE: dict[int, dict[str, Any]] = {2: {"tissue": []}, 3: {"held_out": []}}
+# the scores on held-out donors are read beside, and why the method was picked.
+SINCE: dict[int, dict[str, Any]] = {2: {"tissue": []}, 3: {"held_out": [], "choice": None}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ class ModelInfo:
     held_out
         Scores of the model (under the name ``"model"``) and of the controls on held-out donors, by metric; empty with a
         single donor and in folders of older formats.
+    choice
+        Why this method was picked among others; None if it was named by the user.
     version
         Of the package.
     """
@@ -78,6 +81,7 @@ class ModelInfo:
     score: float | None
     tissue: tuple[Mark, ...] = ()
     held_out: tuple[Score, ...] = ()
+    choice: Choice | None = None
     version: str = __version__
 
 

@@ -1,5 +1,6 @@
 """``hescribe embed``, ``fit`` and ``predict``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,11 @@ from hescribe.cli.params import SetOption, parse_params
 from hescribe.errors import InputError
 
 if TYPE_CHECKING:
+    from hescribe.bench.model_folder import FittedModel
     from hescribe.data.section import Section
+
+AUTO = "auto"  # in place of a method: pick one
+N_SHOWN = 6  # donors with a column of their own in the table of candidates
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: hescribe embed C --encoder color   |   hescribe embed slide.svs --encoder color")(
         embed
     )
-    app.command(epilog="Examples: hescribe fit ridge C --out M   |   hescribe fit ridge C --out M --set encoder=color")(
+    app.command(epilog="Examples: hescribe fit auto C --out M   |   hescribe fit ridge C --out M --set encoder=color")(
         fit
     )
     app.command(epilog="Examples: hescribe predict M C --out P   |   hescribe predict M slide.png --mpp 0.5 --out P")(
@@ -62,12 +67,15 @@ def embed(
 
 @command
 def fit(
-    method: Annotated[str, typer.Argument(help="Predictor or rung; see hescribe list predictors.")],
+    method: Annotated[str, typer.Argument(help="Predictor or rung, see hescribe list predictors; auto picks one.")],
     cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
     *,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     protocol: Annotated[str, typer.Option(help="Protocol that fixes spots and gene choice.")] = "donor-v1",
     params: SetOption = None,
+    models: Annotated[
+        str | None, typer.Option(help="Candidates of auto, comma-separated, from the simplest on.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
     """Fit a predictor on all donors, and score each gene on held-out donors."""
@@ -78,20 +86,60 @@ def fit(
     from hescribe.data.folder import read_cohort  # noqa: PLC0415
 
     check_target(out, overwrite=overwrite)
-    predictor: Any = create_model(method)
-    if is_control(predictor):
-        raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
-    predictor = predictor.with_params(**parse_params(params))
-    model = fit_model(predictor, read_cohort(cohort), read_protocol(protocol))
+    if method == AUTO:
+        if params:
+            raise InputError("--set is for one method; give auto its candidates with parameters, as --models knn:k=36")
+        model = _fit_auto(cohort, protocol, models)
+    else:
+        if models is not None:
+            raise InputError(f"--models lists the candidates of auto; {method} is fitted as it is")
+        predictor: Any = create_model(method)
+        if is_control(predictor):
+            raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
+        predictor = predictor.with_params(**parse_params(params))
+        model = fit_model(predictor, read_cohort(cohort), read_protocol(protocol))
     write_model(out, model, overwrite=overwrite)
+    _tell_fit(out, model)
+
+
+def _fit_auto(cohort: Path, protocol: str, models: str | None) -> "FittedModel":
+    """Fit what is worth fitting, and show what was looked at."""
+    from hescribe.bench.auto import CANDIDATES, choose_model, fit_chosen  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+
+    names = CANDIDATES if models is None else tuple(m.strip() for m in models.split(",") if m.strip())
+    data, rule = read_cohort(cohort), read_protocol(protocol)
+    choice = choose_model(data, rule, names)
+    columns = choice.candidates[0].by_donor if len(choice.candidates[0].by_donor) <= N_SHOWN else {}
+    shown = [
+        {
+            "candidate": c.model, "Pearson": c.score, **{d: c.by_donor.get(d) for d in columns},
+            "without depth": c.without_depth, "behind": c.behind, "margin": c.margin, "": c.problem or c.verdict,
+        }
+        for c in choice.candidates
+    ]  # fmt: skip
+    OUTPUT.table(shown)
+    model = fit_chosen(choice, data, rule)
+    OUTPUT.say(choice.rule)
+    return model
+
+
+def _tell_fit(out: Path, model: "FittedModel") -> None:
+    """Say where a model is, how it scored and how far its genes can be trusted."""
     counts: dict[str, int] = {}
     for gene in model.info.scores.values():
         counts[gene["trust"]] = counts.get(gene["trust"], 0) + 1
-    data = {"out": str(out), "score": model.info.score, "n_genes": len(model.info.genes), "trust": counts}
+    choice = model.info.choice
+    data = {
+        "out": str(out), "method": model.info.method, "score": model.info.score, "n_genes": len(model.info.genes),
+        "trust": counts, "choice": None if choice is None else asdict(choice),
+    }  # fmt: skip
     said = ", ".join(f"{n} {trust}" for trust, n in counts.items())
     unscored = "not scored: one donor only" if len(model.info.donors) < 2 else "no gene has a defined score"
     score = unscored if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
-    OUTPUT.result(data, f"{out}: {score}; genes: {said}")
+    reason = "" if choice is None else f"{choice.reason}\n"
+    OUTPUT.result(data, f"{reason}{out}: {score}; genes: {said}")
 
 
 @command
