@@ -7,6 +7,7 @@ COMPLETED = "completed"  # layer: lognorm values, and what a completer says wher
 COMPLETED_SD = "completed_sd"  # layer: standard deviation of a filled value, 0 where it was measured
 OBSERVED = "observed"  # layer: True where a value was measured
 PREDICTED = "predicted"  # layer: expression predicted from the image
+LOWER, UPPER = "lower", "upper"  # layers: ends of the interval of a predicted value
 TRUTH = "truth"  # layer: known mean expression of a synthetic cohort
 TRUTH_VISIBLE = "truth_visible"  # layer: the part of the truth that the image shows
 

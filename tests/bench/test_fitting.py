@@ -117,7 +117,7 @@ def edit(path, change):
         (lambda p: (p / "weights.safetensors").write_bytes(b"x" * 40), "is damaged"),
         (lambda p: (p / "model.json").write_text("{"), "is damaged"),
         (lambda p: (p / "weights.safetensors").unlink(), "is no model folder: weights.safetensors is missing"),
-        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 3"),
+        (lambda p: edit(p / "model.json", lambda c: c.update(schema_version=99)), "is not of format version 4"),
         (lambda p: edit(p / "model.json", lambda c: c.pop("donors")), r"missing or unknown entries \(donors\)"),
         (lambda p: edit(p / "model.json", lambda c: c["genes"].reverse()), "name different genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(method="../ridge")), "there is no predictor"),

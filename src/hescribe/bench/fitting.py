@@ -1,6 +1,6 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +9,34 @@ from anndata import AnnData
 
 from hescribe import keys
 from hescribe._support import write_whole
+from hescribe.bench.interval import Interval, fit_interval, to_points
 from hescribe.bench.ladder import N_SHUFFLES, DepthOracle, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.protocols import Protocol
 from hescribe.bench.runner import run_cell
 from hescribe.bench.scores import Score, score_table
+from hescribe.bench.store import Row
 from hescribe.bench.task import PredictionTask
 from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print, to_mark
 from hescribe.data.section import Section
 from hescribe.errors import InputError
-from hescribe.predict.base import Explains, Predictor
+from hescribe.predict.base import Explains, Prediction, Predictor
+from hescribe.prep.split import inner_folds
 from hescribe.progress import track
+
+BLOCK_MARGIN = 4  # pitches between a block that is predicted and what the fit reads, with a single donor
 
 
 def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> FittedModel:
-    """Fit a predictor on all donors, with cross-validated score and trust class per gene.
+    """Fit a predictor on all donors, with cross-validated score, trust class and interval per gene.
 
     The panel is chosen on the whole cohort. The scores come from fits that never saw the donor
-    they are tested on; with a single donor there are none, and every gene is ``untested``.
+    they are tested on; with a single donor there are none, and every gene is ``untested``. The
+    residuals of the same fits set the intervals; with a single donor, those of fits that never saw
+    a block of its sections.
 
     Parameters
     ----------
@@ -50,7 +57,9 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
     train = task.prepared
     genes = task.choose_genes(train)
     train = task.on_panel(train, genes)
-    held_out, trust = _cross_validate(task, predictor, genes)
+    held_out, trust, interval = _cross_validate(task, predictor, genes)
+    if interval is None:
+        interval = _block_interval(predictor, train)
     score = next((s.value for s in held_out if (s.model, s.metric) == ("model", "pearson")), None)
     fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
     info = ModelInfo(
@@ -62,9 +71,18 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
         scores=_plain(trust), score=score,
         tissue=tuple(to_mark(take_print(s, cohort.card.id, frozenset(genes))) for s in task.prepared),
-        held_out=tuple(held_out),
+        held_out=tuple(held_out), interval=None if interval is None else interval.info,
     )  # fmt: skip
-    return FittedModel(fitted, info)
+    return FittedModel(fitted, info, interval)
+
+
+def predict_section(model: FittedModel, section: Section) -> Prediction:
+    """Return the prediction of a section with the model's intervals, whatever the section's table holds."""
+    prediction = model.predictor.predict(section.blind())
+    if model.interval is None:
+        return prediction
+    lower, upper = model.interval.ends(prediction.mean)
+    return replace(prediction, lower=lower, upper=upper)
 
 
 def check_target(protocol: Protocol) -> None:
@@ -81,11 +99,13 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
 
     Returns
     -------
-    ``layers["predicted"]``: ln(1 + 1e4 * count / depth), spots by genes; ``obs["ood"]``: how unlike
-    the training images a spot looks, 0 to 1; ``var["trust"]`` and the cross-validated scores.
+    ``layers["predicted"]``: ln(1 + 1e4 * count / depth), spots by genes; ``layers["lower"]`` and
+    ``layers["upper"]``: ends of its interval, where the model has one, about which ``uns["hescribe"]``
+    says what it rests on; ``obs["ood"]``: how unlike the training images a spot looks, 0 to 1;
+    ``var["trust"]`` and the cross-validated scores.
     """
     blind = section.blind()
-    prediction = model.predictor.predict(blind)
+    prediction = predict_section(model, section)
     obs = blind.table.obs.copy()
     obs[keys.OOD] = np.nan if prediction.ood is None else prediction.ood
     var = pd.DataFrame.from_dict(model.info.scores, orient="index").reindex(list(prediction.genes))
@@ -96,6 +116,11 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
         "section": section.id, "model": model.info.method, "trained_on": model.info.cohort,
         "unit": "ln(1 + 1e4 * count / depth)", "version": model.info.version,
     }  # fmt: skip
+    if prediction.lower is not None and prediction.upper is not None:
+        table.layers[keys.LOWER] = prediction.lower.astype(np.float32)
+        table.layers[keys.UPPER] = prediction.upper.astype(np.float32)
+    if model.info.interval is not None:
+        table.uns["hescribe"]["interval"] = model.info.interval.sentence
     return table
 
 
@@ -128,16 +153,38 @@ def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
 
 def _cross_validate(
     task: PredictionTask, predictor: Predictor, genes: tuple[str, ...]
-) -> tuple[list[Score], pd.DataFrame]:
-    """Return the scores of model and controls on held-out donors, and the trust table."""
+) -> tuple[list[Score], pd.DataFrame, Interval | None]:
+    """Return the scores of model and controls on held-out donors, the trust table, and the intervals."""
     if len(task.prepared.donors) < 2:
-        return [], pd.DataFrame({keys.TRUST: "untested"}, index=list(genes))
-    rows = []
+        return [], pd.DataFrame({keys.TRUST: "untested"}, index=list(genes)), None
+    rows: list[Row] = []
+    points: dict[str, list[np.ndarray]] = {}
     for fold in track(list(task.folds(panel=genes)), "scoring on held-out donors"):
-        rows += run_cell(task, fold, predictor, 0, name="model").rows
+        own = run_cell(task, fold, predictor, 0, name="model")
+        rows += own.rows
+        for s in fold.test:
+            residual = s.layer(keys.TARGET) - own.predictions[s.id][s.kept]
+            points.setdefault(s.donor, []).append(to_points(residual, s.donor))
         rows += run_cell(task, fold, DepthOracle(), 0).rows
         for seed in range(N_SHUFFLES):
             rows += run_cell(task, fold, ShuffledPairs(seed=seed), seed).rows
     table = pd.DataFrame([asdict(r) for r in rows])
     scores = score_table(table, average=task.protocol.average)
-    return scores, trust_table(table, "model").reindex(list(genes))
+    interval = fit_interval(
+        {donor: np.concatenate(p) for donor, p in points.items()},
+        rests_on=None if task.protocol.split == "donor" else "spots",
+    )
+    return scores, trust_table(table, "model").reindex(list(genes)), interval
+
+
+def _block_interval(predictor: Predictor, train: Cohort) -> Interval | None:
+    """Return the intervals of a single donor, from blocks of its sections; None if they are too small to fit on."""
+    pitch_um = max((s.card.pitch_um or 0.0) for s in train)
+    residuals = []
+    for inner, outer in inner_folds(train, view_um=BLOCK_MARGIN * pitch_um):
+        try:
+            fitted = predictor.with_params().fit(inner)  # type: ignore[attr-defined]
+        except InputError:  # too few spots in what is left; the fit on all of them may do
+            return None
+        residuals += [s.layer(keys.TARGET) - fitted.predict(s.blind()).mean[s.kept] for s in outer]
+    return fit_interval({train.donors[0]: np.concatenate(residuals)})

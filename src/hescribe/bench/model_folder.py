@@ -13,16 +13,20 @@ from safetensors.numpy import load_file, save_file
 from hescribe import __version__
 from hescribe._support import write_whole_folder
 from hescribe.bench.choice import Choice
+from hescribe.bench.interval import Interval, IntervalInfo
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.scores import Score
 from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # What a folder of an older format lacks, by the format that brought it: the tissue of the training sections; what
-# the scores on held-out donors are read beside, and why the method was picked.
-SINCE: dict[int, dict[str, Any]] = {2: {"tissue": []}, 3: {"held_out": [], "choice": None}}
+# the scores on held-out donors are read beside, and why the method was picked; the intervals.
+SINCE: dict[int, dict[str, Any]] = {
+    2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None},
+}  # fmt: skip
+INTERVAL = "interval/"  # before the names of its arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class ModelInfo:
         single donor and in folders of older formats.
     choice
         Why this method was picked among others; None if it was named by the user.
+    interval
+        What stands behind the intervals of its predictions; None without them.
     version
         Of the package.
     """
@@ -82,15 +88,17 @@ class ModelInfo:
     tissue: tuple[Mark, ...] = ()
     held_out: tuple[Score, ...] = ()
     choice: Choice | None = None
+    interval: IntervalInfo | None = None
     version: str = __version__
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A predictor that is ready to predict, and its info."""
+    """A predictor that is ready to predict, its info, and the intervals of its predictions if it has any."""
 
     predictor: Predictor
     info: ModelInfo
+    interval: Interval | None = None
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
@@ -117,6 +125,8 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     """
     check_target(path, overwrite=overwrite)
     arrays, plain = split_fitted(model.predictor.get_fitted())  # type: ignore[attr-defined]
+    if model.interval is not None:
+        arrays |= {f"{INTERVAL}below": model.interval.below, f"{INTERVAL}above": model.interval.above}
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
     with write_whole_folder(path) as tmp:
         (tmp / "model.json").write_text(json.dumps(content, indent=1))
@@ -158,6 +168,7 @@ def read_model(path: Path) -> FittedModel:
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True)
         params = {k: tuple(v) if isinstance(v, list) else v for k, v in info.params.items()}
+        interval = _take_interval(arrays, info)
         predictor = predictors.create(info.method, **params)
         predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
     except (ValidationError, InputError) as error:
@@ -166,7 +177,27 @@ def read_model(path: Path) -> FittedModel:
     if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
     _check_encoder(path, predictor, info)
-    return FittedModel(predictor, info)
+    return FittedModel(predictor, info, interval)
+
+
+def _take_interval(arrays: dict[str, np.ndarray], info: ModelInfo) -> Interval | None:
+    """Take the arrays of the intervals out of those of the predictor.
+
+    Raises
+    ------
+    InputError
+        If they are not there, or are no ends of intervals of the model's genes.
+    """
+    if info.interval is None:
+        return None
+    ends = [arrays.pop(f"{INTERVAL}{name}", None) for name in ("below", "above")]
+    below, above = ends
+    shape = (len(info.genes),)
+    if below is None or above is None or below.shape != shape or above.shape != shape:
+        raise InputError(f"weights.safetensors does not hold both ends of an interval for {shape[0]} genes")
+    if not ((below <= 0) & (above >= 0)).all():
+        raise InputError("weights.safetensors holds an interval that does not hold its own prediction")
+    return Interval(info.interval, below, above)
 
 
 def _check_encoder(path: Path, predictor: Predictor, info: ModelInfo) -> None:
