@@ -7,7 +7,7 @@ import pytest
 
 from hescribe import keys
 from hescribe.bench import auto
-from hescribe.bench.auto import CANDIDATES, choose_model, fit_auto
+from hescribe.bench.auto import CANDIDATES, choose_model, fit_chosen
 from hescribe.bench.ladder import create_model
 from hescribe.bench.model_folder import read_model, write_model
 from hescribe.bench.protocols import read_protocol
@@ -19,7 +19,7 @@ OFFLINE = ("mean", "position", "color_ridge", "knn:encoder=color")  # need no we
 
 @pytest.fixture(scope="module")
 def fitted(raw_cohort):
-    return fit_auto(raw_cohort, RULE, OFFLINE)
+    return fit_chosen(choose_model(raw_cohort, RULE, OFFLINE), raw_cohort, RULE)
 
 
 def test_the_method_that_reads_what_carries_the_signal_is_picked(fitted):
@@ -63,8 +63,10 @@ def shuffle(section):
 
 
 def test_a_cohort_without_signal_is_refused(raw_cohort):
+    choice = choose_model(raw_cohort.map(shuffle), RULE, OFFLINE)
+    assert choice.picked is None
     with pytest.raises(InputError, match="no candidate is worth fitting"):
-        fit_auto(raw_cohort.map(shuffle), RULE, OFFLINE)
+        fit_chosen(choice, raw_cohort, RULE)
 
 
 def test_one_donor_is_judged_on_blocks_and_the_choice_says_so(raw_cohort):
@@ -79,7 +81,7 @@ def test_one_donor_is_judged_on_blocks_and_the_choice_says_so(raw_cohort):
 def test_no_candidate_is_scored_on_spots_it_was_fitted_on(raw_cohort):
     one = raw_cohort.where(lambda s: s.donor == "D0")
     for cohort in (raw_cohort, one):
-        folds, _ = auto._folds(auto.PredictionTask(cohort, RULE))
+        folds, _ = auto._folds(auto.PredictionTask(cohort, RULE), None)
         for _, train, test in folds:
             seen = {(s.id, spot) for s in train for spot in s.table.obs_names[s.kept]}
             assert seen

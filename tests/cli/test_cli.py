@@ -210,6 +210,29 @@ def test_fit_auto_tells_what_is_wrong_and_leaves_nothing(cohort, tmp_path):
         assert not (tmp_path / "M").exists()
 
 
+def test_fit_takes_all_genes_or_those_of_a_file(cohort, tmp_path):
+    wide = given("fit", "color_ridge", cohort, "--out", tmp_path / "M", "--genes", "all")
+    assert wide["n_genes"] == 12
+    done = given("predict", tmp_path / "M", cohort / "sections/s1.h5ad", "--out", tmp_path / "P")
+    assert (done["sections"][0]["n_genes"], done["trained_on"]) == (12, ["s1"])
+    (tmp_path / "genes.txt").write_text("GENE5\nGENE1\n")
+    given("fit", "color_ridge", cohort, "--out", tmp_path / "M2", "--genes", tmp_path / "genes.txt")
+    assert json.loads((tmp_path / "M2/model.json").read_text())["genes"] == ["GENE5", "GENE1"]
+
+
+def test_fit_tells_which_genes_it_cannot_take_and_leaves_nothing(cohort, tmp_path):
+    (tmp_path / "twice.txt").write_text("GENE1\nGENE1\n")
+    (tmp_path / "novel.txt").write_text("GENE1\nNOVEL\n")
+    for method, genes, message in (
+        ("encoder_mlp", "all", "mlp learns its genes together"),
+        ("color_ridge", tmp_path / "nothing.txt", "nothing.txt cannot be read"),
+        ("color_ridge", tmp_path / "novel.txt", "lacks 1 of 2 genes: NOVEL"),
+        ("color_ridge", tmp_path / "twice.txt", "names GENE1 twice"),
+    ):
+        assert message in told("fit", method, cohort, "--out", tmp_path / "M", "--genes", genes)
+        assert not (tmp_path / "M").exists()
+
+
 def test_a_method_without_a_score_says_why(cohort, tmp_path):
     result = invoke("fit", "mean", cohort, "--out", tmp_path / "M")
     assert "no gene has a defined score" in result.stdout

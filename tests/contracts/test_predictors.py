@@ -1,5 +1,5 @@
 """Every registered predictor keeps the contract."""
 
-from hescribe.testing.predictors import TestPredictorContract, cohort
+from hescribe.testing.predictors import TestGeneWiseContract, TestPredictorContract, cohort
 
-__all__ = ["TestPredictorContract", "cohort"]
+__all__ = ["TestGeneWiseContract", "TestPredictorContract", "cohort"]

@@ -30,33 +30,25 @@ METRICS = ("pearson", "pearson_depth_partial")
 Fold = tuple[str, Cohort, Cohort]
 
 
-def fit_auto(cohort: Cohort, protocol: Protocol, candidates: Sequence[str] = CANDIDATES) -> FittedModel:
-    """Fit the candidate that ``choose_model`` picks on all donors, and keep in its info why it was picked.
+def fit_chosen(
+    choice: Choice, cohort: Cohort, protocol: Protocol, *, genes: tuple[str, ...] | None = None
+) -> FittedModel:
+    """Fit what ``choose_model`` picked on all donors, and keep in its info why it was picked.
 
     Raises
     ------
     InputError
-        If no candidate is worth fitting; the message says why.
-    """
-    choice = choose_model(cohort, protocol, candidates)
-    return fit_chosen(choice, cohort, protocol)
-
-
-def fit_chosen(choice: Choice, cohort: Cohort, protocol: Protocol) -> FittedModel:
-    """Fit what was picked on all donors.
-
-    Raises
-    ------
-    InputError
-        If nothing was.
+        If nothing was; the message says why.
     """
     if choice.picked is None:
         raise InputError(choice.reason)
-    model = fit_model(create_model(choice.picked), cohort, protocol)
+    model = fit_model(create_model(choice.picked), cohort, protocol, genes=genes)
     return replace(model, info=replace(model.info, choice=choice))
 
 
-def choose_model(cohort: Cohort, protocol: Protocol, candidates: Sequence[str] = CANDIDATES) -> Choice:
+def choose_model(
+    cohort: Cohort, protocol: Protocol, candidates: Sequence[str] = CANDIDATES, *, genes: tuple[str, ...] | None = None
+) -> Choice:
     """Score every candidate on held-out donors, and pick the simplest that is not told apart from the best.
 
     Donors are held out in turn; a single donor's sections are cut into four stripes, each of which is held out in turn
@@ -71,6 +63,8 @@ def choose_model(cohort: Cohort, protocol: Protocol, candidates: Sequence[str] =
         Fixes spots and gene choice.
     candidates
         Names, from the simplest on; see ``create_model``.
+    genes
+        Panel in place of the protocol's.
 
     Raises
     ------
@@ -82,7 +76,7 @@ def choose_model(cohort: Cohort, protocol: Protocol, candidates: Sequence[str] =
     check_target(protocol)
     models = _create(candidates)
     task = PredictionTask(cohort, protocol)
-    folds, by_block = _folds(task)
+    folds, by_block = _folds(task, genes)
     found = [_look(name, models[name], cohort, folds) for name in track(candidates, "scoring candidates")]
     if all(c.score is None for c in found):
         raise InputError(f"none of {', '.join(candidates)} could be fitted: {found[0].problem}")
@@ -108,10 +102,10 @@ def _create(candidates: Sequence[str]) -> dict[str, Predictor]:
     return models
 
 
-def _folds(task: PredictionTask) -> tuple[list[Fold], bool]:
+def _folds(task: PredictionTask, panel: tuple[str, ...] | None) -> tuple[list[Fold], bool]:
     """Return the folds, and whether they are blocks of one donor."""
     whole = task.prepared
-    genes = task.choose_genes(whole)
+    genes = panel or task.choose_genes(whole)
     if len(whole.donors) > 1:
         return [(f.name, f.train, f.test) for f in task.folds(panel=genes)], False
     train = task.on_panel(whole, genes)

@@ -28,7 +28,7 @@ def score_fitted(model: FittedModel, cohort: Cohort, protocol: Protocol) -> list
     Parameters
     ----------
     model
-        Predicts its own panel, which the cohort must hold.
+        Scored on its panel, which the cohort must hold; not on genes that were added to it.
     cohort
         Sections without an image are left out.
     protocol
@@ -39,7 +39,7 @@ def score_fitted(model: FittedModel, cohort: Cohort, protocol: Protocol) -> list
     LeakageError
         If the model, or its encoder, was trained on any of the donors.
     PanelError
-        If the cohort lacks a gene of the model.
+        If the cohort lacks a gene of the panel.
     InputError
         If the protocol predicts something else than the model.
     """
@@ -48,12 +48,15 @@ def score_fitted(model: FittedModel, cohort: Cohort, protocol: Protocol) -> list
             f"protocol {protocol.name} scores something else than the model predicts; take one such as donor-v1"
         )
     task = PredictionTask(cohort, protocol)
-    genes = frozenset(model.info.genes)
-    prints = [take_print(s, cohort.card.id, genes) for s in track(task.prepared, "looking for training tissue")]
+    panel, column = model.info.panel, {g: i for i, g in enumerate(model.info.genes)}
+    prints = [
+        take_print(s, cohort.card.id, frozenset(panel)) for s in track(task.prepared, "looking for training tissue")
+    ]
     check_model(model.info, cohort.card.id, prints)
-    test = task.on_panel(task.prepared, model.info.genes)
+    test = task.on_panel(task.prepared, panel)
     start = time.perf_counter()
-    predicted = [model.predictor.predict(s.blind()).mean[s.kept] for s in track(test, "predicting")]
+    own = np.array([column[g] for g in panel])
+    predicted = [model.predictor.predict(s.blind()).mean[s.kept][:, own] for s in track(test, "predicting")]
     seconds = time.perf_counter() - start
     ceilings = {
         s.id: noise_ceiling(s.layer(keys.COUNTS), s.depth[s.kept], normaliser(s, protocol.target), seed=i)

@@ -1,5 +1,6 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print, to_mark
 from hescribe.data.section import Section
-from hescribe.errors import InputError
+from hescribe.errors import InputError, PanelError
 from hescribe.predict.base import Explains, Prediction, Predictor
 from hescribe.prep.split import inner_folds
 from hescribe.progress import track
@@ -30,10 +31,12 @@ from hescribe.progress import track
 BLOCK_MARGIN = 4  # pitches between a block that is predicted and what the fit reads, with a single donor
 
 
-def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> FittedModel:
+def fit_model(
+    predictor: Predictor, cohort: Cohort, protocol: Protocol, *, genes: tuple[str, ...] | None = None
+) -> FittedModel:
     """Fit a predictor on all donors, with cross-validated score, trust class and interval per gene.
 
-    The panel is chosen on the whole cohort. The scores come from fits that never saw the donor
+    The panel is chosen on the whole cohort, unless it is given. The scores come from fits that never saw the donor
     they are tested on; with a single donor there are none, and every gene is ``untested``. The
     residuals of the same fits set the intervals; with a single donor, those of fits that never saw
     a block of its sections.
@@ -46,16 +49,22 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         Sections without an image are left out.
     protocol
         Fixes spots and gene choice.
+    genes
+        Panel in place of the protocol's.
 
     Raises
     ------
     InputError
         If the protocol predicts something else than the lognorm values that a prediction promises.
+    PanelError
+        If a gene that is given was not measured in every section, or is given twice.
     """
     check_target(protocol)
     task = PredictionTask(cohort, protocol)
     train = task.prepared
-    genes = task.choose_genes(train)
+    genes = genes or task.choose_genes(train)
+    if twice := [g for g, n in Counter(genes).items() if n > 1]:
+        raise PanelError(f"the panel names {twice[0]} twice; name each gene once")
     train = task.on_panel(train, genes)
     held_out, trust, interval = _cross_validate(task, predictor, genes)
     if interval is None:
@@ -69,7 +78,7 @@ def fit_model(predictor: Predictor, cohort: Cohort, protocol: Protocol) -> Fitte
         citation=cohort.card.citation, donors=train.donors, organs=tuple(sorted({s.card.organ for s in train})),
         n_sections=len(train), n_spots=int(sum(s.kept.sum() for s in train)), data_hash=task.data_hash,
         pitch_um=float(np.median([s.card.pitch_um or 100.0 for s in train])), protocol=protocol.name,
-        scores=_plain(trust), score=score,
+        scores=to_scores(trust), score=score,
         tissue=tuple(to_mark(take_print(s, cohort.card.id, frozenset(genes))) for s in task.prepared),
         held_out=tuple(held_out), interval=None if interval is None else interval.info,
     )  # fmt: skip
@@ -145,10 +154,10 @@ def write_neighbours(path: Path, model: FittedModel, section: Section) -> None:
         model.predictor.explain(section.blind()).to_csv(tmp, index=False)  # type: ignore[attr-defined]
 
 
-def _plain(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Return the table by gene, rounded; what is undefined is None, for JSON knows no NaN."""
+def to_scores(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return a trust table by gene, rounded; what is undefined is None, for JSON knows no NaN."""
     rounded = trust.round(4).astype(object)
-    return {str(k): v for k, v in rounded.where(rounded.notna(), None).T.to_dict().items()}
+    return {str(k): v for k, v in rounded.where(rounded.notna(), None).to_dict("index").items()}
 
 
 def _cross_validate(

@@ -28,7 +28,7 @@ def find_trained_sections(info: ModelInfo, cohort: str, prints: Sequence[Print])
     cohort
         Id of the dataset at hand.
     prints
-        Its sections, the spots hashed on the model's genes.
+        Its sections, the spots hashed on the model's panel.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def find_leaks(path: Path, *, models: Sequence[Path] = (), encoders: Sequence[st
     found = []
     for folder in models:
         info = read_model(folder).info
-        reasons = find_trained_sections(info, record.id, _take_prints(path, frozenset(info.genes)))
+        reasons = find_trained_sections(info, record.id, _take_prints(path, frozenset(info.panel)))
         found += [
             Finding("error", f"model {folder} was trained on the donor of {section}: {reason}", (section,), "leak")
             for section, reason in reasons.items()

@@ -22,9 +22,10 @@ from hescribe.predict.base import Predictor, predictors
 
 SCHEMA_VERSION = 4
 # What a folder of an older format lacks, by the format that brought it: the tissue of the training sections; what
-# the scores on held-out donors are read beside, and why the method was picked; the intervals.
+# the scores on held-out donors are read beside, and why the method was picked; the intervals, and the panel of a model
+# that was given more genes.
 SINCE: dict[int, dict[str, Any]] = {
-    2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None},
+    2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None, "chosen_on": []},
 }  # fmt: skip
 INTERVAL = "interval/"  # before the names of its arrays
 
@@ -38,7 +39,7 @@ class ModelInfo:
     method, params
         Registry name and hyper-parameters.
     genes
-        Panel, in the order of the predicted columns.
+        In the order of the predicted columns.
     encoder
         Card of the image encoder; None if the method reads no image.
     cohort, synthetic, licence, citation
@@ -60,6 +61,8 @@ class ModelInfo:
     held_out
         Scores of the model (under the name ``"model"``) and of the controls on held-out donors, by metric; empty with a
         single donor and in folders of older formats.
+    chosen_on
+        The protocol's panel, where genes were added to it: see ``panel``.
     choice
         Why this method was picked among others; None if it was named by the user.
     interval
@@ -87,9 +90,15 @@ class ModelInfo:
     score: float | None
     tissue: tuple[Mark, ...] = ()
     held_out: tuple[Score, ...] = ()
+    chosen_on: tuple[str, ...] = ()
     choice: Choice | None = None
     interval: IntervalInfo | None = None
     version: str = __version__
+
+    @property
+    def panel(self) -> tuple[str, ...]:
+        """Genes on which parameters were chosen, spots hashed, and the mean score taken; all, if none was added."""
+        return self.chosen_on or self.genes
 
 
 @dataclass(frozen=True)

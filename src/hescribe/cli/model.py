@@ -11,10 +11,14 @@ from hescribe.cli.params import SetOption, parse_params
 from hescribe.errors import InputError
 
 if TYPE_CHECKING:
+    from hescribe.bench.choice import Choice
     from hescribe.bench.model_folder import FittedModel
+    from hescribe.bench.protocols import Protocol
+    from hescribe.data.cohort import Cohort
     from hescribe.data.section import Section
 
 AUTO = "auto"  # in place of a method: pick one
+PANEL, ALL = "panel", "all"  # genes to predict
 N_SHOWN = 6  # donors with a column of their own in the table of candidates
 
 
@@ -72,6 +76,9 @@ def fit(
     *,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     protocol: Annotated[str, typer.Option(help="Protocol that fixes spots and gene choice.")] = "donor-v1",
+    genes: Annotated[
+        str, typer.Option(help="panel: as the protocol chooses; all: every measured gene; or a file, one gene a line.")
+    ] = PANEL,
     params: SetOption = None,
     models: Annotated[
         str | None, typer.Option(help="Candidates of auto, comma-separated, from the simplest on.")
@@ -79,39 +86,57 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
     """Fit a predictor on all donors, and score each gene on held-out donors."""
-    from hescribe.bench.fitting import fit_model  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.ladder import create_model, is_control  # noqa: PLC0415
+    from hescribe.bench.all_genes import add_genes, check_gene_wise  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.auto import fit_chosen  # noqa: PLC0415
+    from hescribe.bench.fitting import fit_model  # noqa: PLC0415
+    from hescribe.bench.ladder import create_model  # noqa: PLC0415
     from hescribe.bench.model_folder import check_target, write_model  # noqa: PLC0415
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
     from hescribe.data.folder import read_cohort  # noqa: PLC0415
+    from hescribe.prep.spared_genes import read_gene_list  # noqa: PLC0415
 
     check_target(out, overwrite=overwrite)
+    candidates = _candidates(method, models, params)
+    for name in candidates if genes == ALL else ():
+        check_gene_wise(create_model(name))
+    panel = None if genes in {PANEL, ALL} else read_gene_list(Path(genes))
+    data, rule = read_cohort(cohort), read_protocol(protocol)
     if method == AUTO:
-        if params:
-            raise InputError("--set is for one method; give auto its candidates with parameters, as --models knn:k=36")
-        model = _fit_auto(cohort, protocol, models)
+        model = fit_chosen(_choose(data, rule, candidates, panel), data, rule, genes=panel)
     else:
-        if models is not None:
-            raise InputError(f"--models lists the candidates of auto; {method} is fitted as it is")
         predictor: Any = create_model(method)
-        if is_control(predictor):
-            raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
-        predictor = predictor.with_params(**parse_params(params))
-        model = fit_model(predictor, read_cohort(cohort), read_protocol(protocol))
+        model = fit_model(predictor.with_params(**parse_params(params)), data, rule, genes=panel)
+    if genes == ALL:
+        model = add_genes(model, data, rule)
     write_model(out, model, overwrite=overwrite)
     _tell_fit(out, model)
 
 
-def _fit_auto(cohort: Path, protocol: str, models: str | None) -> "FittedModel":
-    """Fit what is worth fitting, and show what was looked at."""
-    from hescribe.bench.auto import CANDIDATES, choose_model, fit_chosen  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
-    from hescribe.data.folder import read_cohort  # noqa: PLC0415
+def _candidates(method: str, models: str | None, params: "list[str] | None") -> "tuple[str, ...]":
+    """Return the one method, or the candidates of auto."""
+    from hescribe.bench.auto import CANDIDATES  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.ladder import create_model, is_control  # noqa: PLC0415
 
-    names = CANDIDATES if models is None else tuple(m.strip() for m in models.split(",") if m.strip())
-    data, rule = read_cohort(cohort), read_protocol(protocol)
-    choice = choose_model(data, rule, names)
-    columns = choice.candidates[0].by_donor if len(choice.candidates[0].by_donor) <= N_SHOWN else {}
+    if method != AUTO:
+        if models is not None:
+            raise InputError(f"--models lists the candidates of auto; {method} is fitted as it is")
+        if is_control(create_model(method)):
+            raise InputError(f"{method} is a control, not a predictor: it cannot be fitted for use")
+        return (method,)
+    if params:
+        raise InputError("--set is for one method; give auto its candidates with parameters, as --models knn:k=36")
+    return CANDIDATES if models is None else tuple(m.strip() for m in models.split(",") if m.strip())
+
+
+def _choose(
+    data: "Cohort", rule: "Protocol", candidates: "tuple[str, ...]", panel: "tuple[str, ...] | None"
+) -> "Choice":
+    """Pick what is worth fitting, and show what was looked at."""
+    from hescribe.bench.auto import choose_model  # noqa: PLC0415 - the command line starts fast
+
+    choice = choose_model(data, rule, candidates, genes=panel)
+    first = choice.candidates[0].by_donor
+    columns = first if len(first) <= N_SHOWN else {}
     shown = [
         {
             "candidate": c.model, "Pearson": c.score, **{d: c.by_donor.get(d) for d in columns},
@@ -120,9 +145,8 @@ def _fit_auto(cohort: Path, protocol: str, models: str | None) -> "FittedModel":
         for c in choice.candidates
     ]  # fmt: skip
     OUTPUT.table(shown)
-    model = fit_chosen(choice, data, rule)
     OUTPUT.say(choice.rule)
-    return model
+    return choice
 
 
 def _tell_fit(out: Path, model: "FittedModel") -> None:
@@ -177,7 +201,7 @@ def predict(
         if explain:
             write_neighbours(out / f"{section.id}.neighbours.csv", fitted, section)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
-        prints.append(take_print(section, dataset, frozenset(fitted.info.genes)))
+        prints.append(take_print(section, dataset, frozenset(fitted.info.panel)))
     if not done:
         raise InputError(f"no section of {source} has an image; prediction needs one")
     if left_out:

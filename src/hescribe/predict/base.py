@@ -1,5 +1,6 @@
 """The predictor contract: expression of every spot from its histology."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
@@ -72,6 +73,23 @@ class Explains(Protocol):
         Returns
         -------
         One line for each of them, best first: ``spot, rank, section, donor, train_spot, distance, weight``.
+        """
+        ...
+
+
+@runtime_checkable
+class GeneWise(Protocol):
+    """A predictor that treats each gene alone once its parameters are chosen, so that genes can be added in blocks."""
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks, with the parameters that this fit chose.
+
+        A gene is predicted as if it had been in the panel of the fit, and the others had not.
+
+        Parameters
+        ----------
+        blocks
+            The train cohort of the fit on one block of genes after the other; at least one, no gene twice.
         """
         ...
 

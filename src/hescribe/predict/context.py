@@ -5,6 +5,7 @@ standardising by the section's own image removes much of a slide's stain. It rea
 test section's image, and no expression: it is transductive.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -43,7 +44,15 @@ class ContextPredictor(Params):
     def predict(self, section: Section) -> Prediction:
         """Return the expression of every spot."""
         self.check_fitted()
-        return self._ridge().set_fitted(self.get_fitted()).predict(section)
+        return self._fitted().predict(section)
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks: see ``GeneWise``."""
+        self.check_fitted()
+        return self.with_params().set_fitted(self._fitted().fit_blocks(blocks).get_fitted())
+
+    def _fitted(self) -> RidgePredictor:
+        return self._ridge().set_fitted(self.get_fitted())
 
     def _ridge(self) -> RidgePredictor:
         return RidgePredictor(

@@ -3,12 +3,14 @@
 Retrieval predictors also average training spots, so this is the floor that they must beat.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
+from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -67,6 +69,17 @@ class KNNPredictor(Params):
         x = self._query(section)
         mean, recall = self._bank().answer(x, self.k_, self._retrieval())
         return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x), recall=recall)
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks, from the same bank: see ``GeneWise``."""
+        self.check_fitted()
+        genes: list[str] = []
+        values = []
+        for block in blocks:
+            genes += block.genes
+            values.append(block.stack(keys.TARGET))  # noqa: PD013 - a cohort's, not pandas'
+        wide = {"genes_": tuple(genes), "bank_": {**self.bank_, "values": np.hstack(values)}}
+        return self.with_params().set_fitted({**self.get_fitted(), **wide})
 
     def explain(self, section: Section) -> pd.DataFrame:
         """Return the training spots that the prediction of every spot rests on: see ``Bank.explain``."""

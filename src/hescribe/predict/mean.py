@@ -1,5 +1,6 @@
 """The mean of the training spots: the floor every model must beat."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -29,3 +30,10 @@ class MeanPredictor(Params):
         """Return the same values for every spot."""
         self.check_fitted()
         return Prediction(np.tile(self.mean_, (section.n_spots, 1)), self.genes_)
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks: see ``GeneWise``."""
+        self.check_fitted()
+        parts = [self.with_params().fit(block) for block in blocks]
+        genes = tuple(g for part in parts for g in part.genes_)
+        return self.with_params().set_fitted({"genes_": genes, "mean_": np.concatenate([p.mean_ for p in parts])})

@@ -1,5 +1,6 @@
 """Position only: a smooth surface over the section, without looking at the image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -48,6 +49,17 @@ class PositionPredictor(Params):
         self.check_fitted()
         x = Scale(self.x_mean_, self.x_sd_).apply(self._terms(section))
         return Prediction(x @ self.coef_ + self.y_mean_, self.genes_)
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks: see ``GeneWise``."""
+        self.check_fitted()
+        parts = [self.with_params(alpha=float(self.alpha_)).fit(block) for block in blocks]
+        wide = {
+            "genes_": tuple(g for part in parts for g in part.genes_),
+            "coef_": np.hstack([p.coef_ for p in parts]),
+            "y_mean_": np.concatenate([p.y_mean_ for p in parts]),
+        }
+        return self.with_params().set_fitted({**self.get_fitted(), **wide})
 
     def _terms(self, section: Section) -> np.ndarray:
         """Return the polynomial's terms on coordinates scaled to the section, (n_spots, n_terms)."""

@@ -4,7 +4,7 @@ One penalty serves all genes. It is chosen by the inner rule, for which all pena
 from one eigendecomposition; the smaller of the spots' and the features' Gram matrix is used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -27,16 +27,44 @@ MIN_ALPHA = 1e-6  # without a penalty a constant input has no solution
 
 
 @dataclass(frozen=True)
-class RidgePath:
-    """Ridge solutions for every penalty, from one eigendecomposition.
+class Spectrum:
+    """Eigendecomposition of the inputs, from which ridge solutions follow for any targets and penalty.
 
     Parameters
     ----------
-    x
-        Standardised inputs, shape ``(n_spots, n_dims)``.
-    y
-        Targets, shape ``(n_spots, n_genes)``.
+    basis
+        Directions in the space of the inputs, shape ``(n_dims, rank)``.
+    power
+        Eigenvalues, shape ``(rank,)``.
+    left
+        The inputs themselves, or the directions in the space of the spots if there are fewer spots than inputs.
+    by_inputs
+        Which of the two.
     """
+
+    basis: np.ndarray
+    power: np.ndarray
+    left: np.ndarray
+    by_inputs: bool
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> "Spectrum":
+        """Decompose standardised inputs, shape ``(n_spots, n_dims)``."""
+        if x.shape[1] <= len(x):
+            power, basis = linalg.eigh(x.T @ x, driver="evd")
+            return cls(basis, np.maximum(power, 0.0), x, by_inputs=True)
+        power, u = linalg.eigh(x @ x.T, driver="evd")
+        return cls(x.T @ u, np.maximum(power, 0.0), u, by_inputs=False)
+
+    def loads(self, y: np.ndarray) -> np.ndarray:
+        """Return what centred targets, shape ``(n_spots, n_genes)``, have of each direction, ``(rank, n_genes)``."""
+        onto = self.left.T @ y
+        return self.basis.T @ onto if self.by_inputs else onto
+
+
+@dataclass(frozen=True)
+class RidgePath:
+    """Ridge solutions for every penalty, from one eigendecomposition."""
 
     basis: np.ndarray  # (n_dims, rank)
     power: np.ndarray  # (rank,) eigenvalues
@@ -45,16 +73,14 @@ class RidgePath:
 
     @classmethod
     def fit(cls, x: np.ndarray, y: np.ndarray) -> "RidgePath":
-        """Decompose once; the intercept is not penalised."""
+        """Return the solutions for standardised inputs ``(n_spots, n_dims)`` and targets ``(n_spots, n_genes)``."""
+        return cls.solve(Spectrum.of(x), y)
+
+    @classmethod
+    def solve(cls, spectrum: Spectrum, y: np.ndarray) -> "RidgePath":
+        """Return the solutions for targets ``(n_spots, n_genes)``; the intercept is not penalised."""
         y_mean = y.mean(axis=0)
-        centred = y - y_mean
-        if x.shape[1] <= len(x):
-            power, basis = linalg.eigh(x.T @ x, driver="evd")
-            loads = basis.T @ (x.T @ centred)
-        else:
-            power, u = linalg.eigh(x @ x.T, driver="evd")
-            basis, loads = x.T @ u, u.T @ centred
-        return cls(basis, np.maximum(power, 0.0), loads, y_mean)
+        return cls(spectrum.basis, spectrum.power, spectrum.loads(y - y_mean), y_mean)
 
     def coef(self, alpha: float) -> np.ndarray:
         """Return the weights, shape ``(n_dims, n_genes)``."""
@@ -110,6 +136,21 @@ class RidgePredictor(Params):
         self.check_fitted()
         x = Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read(section))
         return Prediction(x @ self.coef_ + self.y_mean_, self.genes_, ood=Novelty(**self.novelty_).score(x))
+
+    def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
+        """Return a copy for the genes of all blocks, from one decomposition: see ``GeneWise``."""
+        self.check_fitted()
+        spectrum, coef, y_mean = None, [], []
+        genes: list[str] = []
+        for block in blocks:
+            if spectrum is None:  # the spots are the same in every block
+                spectrum = Spectrum.of(Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read_kept(block)))
+            path = RidgePath.solve(spectrum, block.stack(keys.TARGET))
+            genes += block.genes
+            coef.append(path.coef(self.alpha_))
+            y_mean.append(path.y_mean)
+        wide = {"genes_": tuple(genes), "coef_": np.hstack(coef), "y_mean_": np.concatenate(y_mean)}
+        return self.with_params().set_fitted({**self.get_fitted(), **wide})
 
     def _inputs(self) -> SpotInputs:
         return SpotInputs(encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise)

@@ -1,6 +1,6 @@
 """The contract of a predictor. Import the class into a test module, and every registered one is tested.
 
->>> from hescribe.testing.predictors import TestPredictorContract  # in your test module
+>>> from hescribe.testing.predictors import TestGeneWiseContract, TestPredictorContract  # in your test module
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError, NotFittedError
-from hescribe.predict.base import Prediction, Predictor, predictors
+from hescribe.predict.base import GeneWise, Prediction, Predictor, predictors
+from hescribe.prep.genes import to_panel
 from hescribe.testing.cohorts import colour_cohort
 from hescribe.testing.encoders import tiny_encoder
 
@@ -125,6 +126,42 @@ class TestPredictorContract:
         assert predictor.with_params().get_params() == predictor.get_params()
         with pytest.raises(InputError, match="has no parameter"):
             predictor.with_params(no_such_parameter=1)
+
+
+@pytest.mark.parametrize("name", [n for n in predictors if issubclass(predictors.get(n), GeneWise)])
+class TestGeneWiseContract:
+    """What every predictor that genes can be added to must do."""
+
+    def test_predicts_a_gene_alike_in_a_panel_and_in_a_block(self, name: str, cohort: Cohort) -> None:
+        """Added genes leave those of the panel as they were, and come in the order of the blocks."""
+        panel, rest = cohort.genes[:7], cohort.genes[7:]
+        fitted = make(name).fit(_on(cohort, panel))
+        wide = fitted.fit_blocks(_on(cohort, block) for block in (rest, panel))
+        section = cohort[0].blind()
+        prediction = wide.predict(section)
+        assert prediction.genes == (*rest, *panel)
+        assert prediction.mean.shape == (section.n_spots, len(cohort.genes))
+        expected = fitted.predict(section)
+        np.testing.assert_allclose(prediction.mean[:, len(rest) :], expected.mean, rtol=1e-4, atol=1e-5)
+        assert (prediction.ood is None) == (expected.ood is None)
+
+    def test_adding_genes_leaves_the_fit_as_it_was(self, name: str, cohort: Cohort) -> None:
+        """The predictor that genes were added to still predicts its panel."""
+        fitted = make(name).fit(_on(cohort, cohort.genes[:7]))
+        before = fitted.predict(cohort[0].blind())
+        fitted.fit_blocks([cohort])
+        after = fitted.predict(cohort[0].blind())
+        assert after.genes == before.genes
+        np.testing.assert_array_equal(after.mean, before.mean)
+
+    def test_refuses_to_add_genes_before_fit(self, name: str, cohort: Cohort) -> None:
+        """Parameters are chosen on the panel first."""
+        with pytest.raises(NotFittedError, match="call fit"):
+            make(name).fit_blocks([cohort])
+
+
+def _on(cohort: Cohort, genes: tuple[str, ...]) -> Cohort:
+    return cohort.map(lambda s: to_panel(s, genes))
 
 
 def _poison(section: Section, where: np.ndarray) -> Section:
