@@ -6,8 +6,8 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
 from hescribe import keys
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
-from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.base import predictors
 from hescribe.predict.context import ContextPredictor
 from hescribe.predict.knn import KNNPredictor
