@@ -162,7 +162,7 @@ def test_describe_says_of_every_encoder_whether_it_runs_now(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_a, **_k: None)
     rows = describe()
     used = {row["encoder"]: row for row in rows if row["used"]}
-    assert used.keys() == {"color", "efficientnet_lite0"}
+    assert used.keys() == {"color", "look", "efficientnet_lite0"}
     assert used["color"]["backend"] == "numpy"
     assert all(row["images_per_s"] > 0 for row in used.values())
     (uni2,) = (row for row in rows if row["encoder"] == "hub_model(uni2)")

@@ -68,7 +68,8 @@ def add_genes(model: FittedModel, cohort: Cohort, protocol: Protocol) -> FittedM
     found = [_test_fold(task, model, *sides) for sides in track(_folds(task, panel), "testing all genes")]
     info = replace(model.info, genes=genes, chosen_on=panel, scores=to_scores(_trust(found, genes)))
     interval = None if model.interval is None else _interval(found, rests_on=model.interval.info.rests_on)
-    return FittedModel(wide, replace(info, interval=None if interval is None else interval.info), interval)
+    info = replace(info, interval=None if interval is None else interval.info)
+    return replace(model, predictor=wide, info=info, interval=interval)
 
 
 @dataclass(frozen=True)

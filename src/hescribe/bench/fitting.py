@@ -1,7 +1,7 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from hescribe import keys
 from hescribe._support import write_whole
+from hescribe.bench.doubt import find_doubts, fit_looks, score_looks
 from hescribe.bench.interval import Interval, fit_interval, to_points
 from hescribe.bench.ladder import N_SHUFFLES, DepthOracle, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
@@ -66,9 +67,9 @@ def fit_model(
     if twice := [g for g, n in Counter(genes).items() if n > 1]:
         raise PanelError(f"the panel names {twice[0]} twice; name each gene once")
     train = task.on_panel(train, genes)
-    held_out, trust, interval = _cross_validate(task, predictor, genes)
-    if interval is None:
-        interval = _block_interval(predictor, train)
+    tested = _cross_validate(task, predictor, genes)
+    held_out, trust = tested.scores, tested.trust
+    interval = tested.interval or _block_interval(predictor, train)
     score = next((s.value for s in held_out if (s.model, s.metric) == ("model", "pearson")), None)
     fitted = predictor.with_params().fit(train)  # type: ignore[attr-defined]
     info = ModelInfo(
@@ -81,13 +82,18 @@ def fit_model(
         scores=to_scores(trust), score=score,
         tissue=tuple(to_mark(take_print(s, cohort.card.id, frozenset(genes))) for s in task.prepared),
         held_out=tuple(held_out), interval=None if interval is None else interval.info,
+        image_mpp=_span([s.image.mpp for s in train if s.image is not None]),
     )  # fmt: skip
-    return FittedModel(fitted, info, interval)
+    return FittedModel(fitted, info, interval, fit_looks(predictor, train, tested.ood))
 
 
 def predict_section(model: FittedModel, section: Section) -> Prediction:
-    """Return the prediction of a section with the model's intervals, whatever the section's table holds."""
+    """Return the prediction of a section with the model's intervals, whatever the section's table holds.
+
+    ``ood`` compares the section's image with those of the training, whatever the predictor reads of it.
+    """
     prediction = model.predictor.predict(section.blind())
+    prediction = replace(prediction, ood=score_looks(model, section, prediction.ood))
     if model.interval is None:
         return prediction
     lower, upper = model.interval.ends(prediction.mean)
@@ -111,7 +117,8 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
     ``layers["predicted"]``: ln(1 + 1e4 * count / depth), spots by genes; ``layers["lower"]`` and
     ``layers["upper"]``: ends of its interval, where the model has one, about which ``uns["hescribe"]``
     says what it rests on; ``obs["ood"]``: how unlike the training images a spot looks, 0 to 1;
-    ``var["trust"]`` and the cross-validated scores.
+    ``var["trust"]`` and the cross-validated scores. ``uns["hescribe"]["doubts"]``: why the whole
+    section may not be trusted, if there is a reason.
     """
     blind = section.blind()
     prediction = predict_section(model, section)
@@ -128,20 +135,18 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
     if prediction.lower is not None and prediction.upper is not None:
         table.layers[keys.LOWER] = prediction.lower.astype(np.float32)
         table.layers[keys.UPPER] = prediction.upper.astype(np.float32)
+    if doubts := find_doubts(model, section, prediction.ood):
+        table.uns["hescribe"]["doubts"] = doubts
     if model.info.interval is not None:
         table.uns["hescribe"]["interval"] = model.info.interval.sentence
     return table
 
 
 def check_explains(model: FittedModel) -> None:
-    """Raise ``InputError`` if a model cannot name the training spots that its predictions rest on."""
+    """Raise ``InputError`` if the predictions of a model do not rest on single training spots."""
     if not isinstance(model.predictor, Explains):
         raise InputError(
-            f"{model.info.method} averages no training spots; --explain is for methods that do, such as knn or ridge"
-        )
-    if not getattr(model.predictor, "keep_spots", True):
-        raise InputError(
-            f"this {model.info.method} kept no training spots to name; fit it with --set keep_spots=true for --explain"
+            f"{model.info.method} averages no training spots; --explain is for methods that do, such as knn"
         )
 
 
@@ -164,17 +169,27 @@ def to_scores(trust: pd.DataFrame) -> dict[str, dict[str, object]]:
     return {str(k): v for k, v in rounded.where(rounded.notna(), None).to_dict("index").items()}
 
 
-def _cross_validate(
-    task: PredictionTask, predictor: Predictor, genes: tuple[str, ...]
-) -> tuple[list[Score], pd.DataFrame, Interval | None]:
-    """Return the scores of model and controls on held-out donors, the trust table, and the intervals."""
+@dataclass(frozen=True)
+class _Tested:
+    """What came of donors held out: scores of model and controls, trust table, intervals, and ``ood`` by section."""
+
+    scores: list[Score]
+    trust: pd.DataFrame
+    interval: Interval | None
+    ood: dict[str, np.ndarray]
+
+
+def _cross_validate(task: PredictionTask, predictor: Predictor, genes: tuple[str, ...]) -> _Tested:
+    """Test a predictor on donors held out; with a single donor nothing comes of it."""
     if len(task.prepared.donors) < 2:
-        return [], pd.DataFrame({keys.TRUST: "untested"}, index=list(genes)), None
+        return _Tested([], pd.DataFrame({keys.TRUST: "untested"}, index=list(genes)), None, {})
     rows: list[Row] = []
     points: dict[str, list[np.ndarray]] = {}
+    ood: dict[str, np.ndarray] = {}
     for fold in track(list(task.folds(panel=genes)), "scoring on held-out donors"):
         own = run_cell(task, fold, predictor, 0, name="model")
         rows += own.rows
+        ood |= own.ood
         for s in fold.test:
             residual = s.layer(keys.TARGET) - own.predictions[s.id][s.kept]
             points.setdefault(s.donor, []).append(to_points(residual, s.donor))
@@ -187,7 +202,11 @@ def _cross_validate(
         {donor: np.concatenate(p) for donor, p in points.items()},
         rests_on=None if task.protocol.split == "donor" else "spots",
     )
-    return scores, trust_table(table, "model").reindex(list(genes)), interval
+    return _Tested(scores, trust_table(table, "model").reindex(list(genes)), interval, ood)
+
+
+def _span(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def _block_interval(predictor: Predictor, train: Cohort) -> Interval | None:

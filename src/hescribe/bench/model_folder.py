@@ -19,15 +19,16 @@ from hescribe.bench.scores import Score
 from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.predict.base import Predictor, predictors
+from hescribe.prep.looks import Looks
 
 SCHEMA_VERSION = 4
 # What a folder of an older format lacks, by the format that brought it: the tissue of the training sections; what
 # the scores on held-out donors are read beside, and why the method was picked; the intervals, and the panel of a model
 # that was given more genes.
 SINCE: dict[int, dict[str, Any]] = {
-    2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None, "chosen_on": []},
+    2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None, "chosen_on": [], "image_mpp": None},
 }  # fmt: skip
-INTERVAL = "interval/"  # before the names of its arrays
+INTERVAL, LOOKS = "interval/", "looks/"  # before the names of their arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,8 @@ class ModelInfo:
         Why this method was picked among others; None if it was named by the user.
     interval
         What stands behind the intervals of its predictions; None without them.
+    image_mpp
+        Smallest and largest um per pixel of the training images; None in folders of older formats.
     version
         Of the package.
     """
@@ -93,6 +96,7 @@ class ModelInfo:
     chosen_on: tuple[str, ...] = ()
     choice: Choice | None = None
     interval: IntervalInfo | None = None
+    image_mpp: tuple[float, float] | None = None
     version: str = __version__
 
     @property
@@ -103,11 +107,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A predictor that is ready to predict, its info, and the intervals of its predictions if it has any."""
+    """A predictor that is ready to predict, its info, and if there are any its intervals and the training's looks."""
 
     predictor: Predictor
     info: ModelInfo
     interval: Interval | None = None
+    looks: Looks | None = None
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
@@ -136,6 +141,8 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     arrays, plain = split_fitted(model.predictor.get_fitted())  # type: ignore[attr-defined]
     if model.interval is not None:
         arrays |= {f"{INTERVAL}below": model.interval.below, f"{INTERVAL}above": model.interval.above}
+    if model.looks is not None:
+        arrays |= {f"{LOOKS}{name}": value for name, value in vars(model.looks).items()}
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
     with write_whole_folder(path) as tmp:
         (tmp / "model.json").write_text(json.dumps(content, indent=1))
@@ -177,7 +184,7 @@ def read_model(path: Path) -> FittedModel:
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True)
         params = {k: tuple(v) if isinstance(v, list) else v for k, v in info.params.items()}
-        interval = _take_interval(arrays, info)
+        interval, looks = _take_interval(arrays, info), _take_looks(arrays)
         predictor = predictors.create(info.method, **params)
         predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
     except (ValidationError, InputError) as error:
@@ -186,7 +193,7 @@ def read_model(path: Path) -> FittedModel:
     if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
     _check_encoder(path, predictor, info)
-    return FittedModel(predictor, info, interval)
+    return FittedModel(predictor, info, interval, looks)
 
 
 def _take_interval(arrays: dict[str, np.ndarray], info: ModelInfo) -> Interval | None:
@@ -207,6 +214,22 @@ def _take_interval(arrays: dict[str, np.ndarray], info: ModelInfo) -> Interval |
     if not ((below <= 0) & (above >= 0)).all():
         raise InputError("weights.safetensors holds an interval that does not hold its own prediction")
     return Interval(info.interval, below, above)
+
+
+def _take_looks(arrays: dict[str, np.ndarray]) -> Looks | None:
+    """Take what the training images look like out of the arrays of the predictor; None in folders of older formats.
+
+    Raises
+    ------
+    InputError
+        If a part of it is missing.
+    """
+    found = {name.removeprefix(LOOKS): arrays.pop(name) for name in list(arrays) if name.startswith(LOOKS)}
+    if not found:
+        return None
+    if wrong := {f.name for f in fields(Looks)} ^ found.keys():
+        raise InputError(f"weights.safetensors has missing or unknown looks of the training images ({min(wrong)})")
+    return Looks(**found)
 
 
 def _check_encoder(path: Path, predictor: Predictor, info: ModelInfo) -> None:

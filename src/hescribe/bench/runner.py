@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -74,10 +74,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """Rows of a cell, and the predictions they were computed from, by section id."""
+    """Rows of a cell, and by section id the predictions they were computed from, and how unlike training spots look."""
 
     rows: list[Row]
     predictions: dict[str, np.ndarray]
+    ood: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Cell]:
@@ -135,7 +136,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
             rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
         rows += _recall([predicted[s.id].recall for s in sections], context)
     kept = {} if control else {s: p.mean.astype(np.float32) for s, p in predicted.items()}
-    return CellResult(rows, kept)
+    return CellResult(rows, kept, {s: p.ood for s, p in predicted.items() if p.ood is not None})
 
 
 def _in_threads(work: Callable[[Cell], None], cells: Sequence[Cell]) -> Iterator[None]:

@@ -163,6 +163,8 @@ def _tell_fit(out: Path, model: "FittedModel") -> None:
     unscored = "not scored: one donor only" if len(model.info.donors) < 2 else "no gene has a defined score"
     score = unscored if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
     reason = "" if choice is None else f"{choice.reason}\n"
+    if model.info.interval is not None:
+        OUTPUT.say(model.info.interval.sentence)
     OUTPUT.result(data, f"{reason}{out}: {score}; genes: {said}")
 
 
@@ -190,7 +192,7 @@ def predict(
         check_explains(fitted)
     dataset = _dataset_of(source)
     done, left_out = [], []
-    prints = []
+    prints, doubts = [], {}
     for section in _sections(source, mpp, fitted.info.pitch_um):
         if section.image is None:
             left_out.append(section.id)
@@ -202,6 +204,7 @@ def predict(
             write_neighbours(out / f"{section.id}.neighbours.csv", fitted, section)
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
         prints.append(take_print(section, dataset, frozenset(fitted.info.panel)))
+        doubts[section.id] = list(table.uns["hescribe"].get("doubts", ()))
     if not done:
         raise InputError(f"no section of {source} has an image; prediction needs one")
     if left_out:
@@ -209,7 +212,10 @@ def predict(
     seen = list(find_trained_sections(fitted.info, dataset, prints))
     if seen:
         OUTPUT.say(f"the model was trained on the donors of {', '.join(seen)}: on new tissue it does not do as well")
-    OUTPUT.result({"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen})
+    for doubt in (d for of_section in doubts.values() for d in of_section):
+        OUTPUT.say(doubt)
+    data = {"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen}
+    OUTPUT.result({**data, "doubts": {section: found for section, found in doubts.items() if found}})
     OUTPUT.table(done)
 
 

@@ -12,15 +12,8 @@ if TYPE_CHECKING:
 NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order
 
 
-def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, ...] = NAMES) -> Path:
+def fetch_weights(repository: str, revision: str = "main") -> Path:
     """Return the weight file of a hub repository, downloaded unless it is in the cache.
-
-    Parameters
-    ----------
-    repository, revision
-        On the hub.
-    names
-        Of the file, the first that there is.
 
     Raises
     ------
@@ -31,14 +24,14 @@ def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, 
     from huggingface_hub import errors  # noqa: PLC0415 - heavy
 
     page = f"https://huggingface.co/{repository}"
-    if cached := find_weights(repository, revision, names=names):
+    if cached := find_weights(repository, revision):
         return cached
     if settings.is_offline():
         raise DataAccessError(
-            f"{names[0]} of {repository} is not on this machine and the network is switched off; "
-            f"download it from {page} and give what you have with weights="
+            f"the weights of {repository} are not on this machine and the network is switched off; "
+            f"download them from {page} and give the file with weights="
         )
-    for name in names:
+    for name in NAMES:
         try:
             return Path(hub.hf_hub_download(repository, name, revision=revision))
         except errors.RemoteEntryNotFoundError:
@@ -51,17 +44,17 @@ def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, 
         except Exception as error:  # the hub's client has another transport, with errors of its own, every year
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DataAccessError(
-                f"{name} at {page} cannot be downloaded ({said}); try again with a network, "
+                f"the weights at {page} cannot be downloaded ({said}); try again with a network, "
                 "or give a file with weights="
             ) from error
-    raise DataAccessError(f"{page} holds none of {', '.join(names)} at revision {revision!r}")
+    raise DataAccessError(f"{page} holds none of {', '.join(NAMES)} at revision {revision!r}")
 
 
-def find_weights(repository: str, revision: str = "main", *, names: tuple[str, ...] = NAMES) -> Path | None:
+def find_weights(repository: str, revision: str = "main") -> Path | None:
     """Return the weight file of a hub repository if it was downloaded before."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
-    for name in names:
+    for name in NAMES:
         if isinstance(cached := try_to_load_from_cache(repository, name, revision=revision), str):
             return Path(cached)
     return None
@@ -122,16 +115,3 @@ def fingerprint(path: Path) -> str:
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: {error.strerror}; weights= names a weight file") from error
     return f"{state.st_size}-{state.st_mtime_ns}"
-
-
-def fingerprint_folder(folder: Path) -> str:
-    """Return what tells one version of a folder of weights from another: the fingerprints of its files.
-
-    Raises
-    ------
-    DataAccessError
-        If it is no folder.
-    """
-    if not folder.is_dir():
-        raise DataAccessError(f"{folder} is no folder; weights= names the folder of a release")
-    return " ".join(f"{file.name} {fingerprint(file)}" for file in sorted(folder.iterdir()) if file.is_file())

@@ -44,9 +44,7 @@ class ImageEncoder(Protocol):
 
 
 encoders: Registry[ImageEncoder] = Registry(
-    "encoder",
-    "hescribe.encode",
-    besides=("features", "accelerate", "trainable", "spot_inputs", "frozen_images"),
+    "encoder", "hescribe.encode", besides=("features", "accelerate", "trainable")
 )
 
 

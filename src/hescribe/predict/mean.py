@@ -19,7 +19,7 @@ class MeanPredictor(Params):
     """Predict every spot by the train mean. Its correlation is undefined, and counted as such."""
 
     name: ClassVar[str] = "mean"
-    card: ClassVar[MethodCard] = MethodCard(summary="mean of the training spots")
+    card: ClassVar[MethodCard] = MethodCard(summary="mean of the training spots", reads_image=False)
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:  # noqa: ARG002 - nothing to choose
         """Learn the mean of each gene."""

@@ -30,7 +30,9 @@ class PositionPredictor(Params):
     """
 
     name: ClassVar[str] = "position"
-    card: ClassVar[MethodCard] = MethodCard(summary="polynomial of the place within the section, no image")
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="polynomial of the place within the section, no image", reads_image=False
+    )
     degree: int = 3
     alpha: float | None = None
 

@@ -1,1 +1,0 @@
-"""Encoders of expression: raw counts of spots to vectors, each with the scaling it was made for."""
