@@ -145,6 +145,45 @@ class EncoderCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GeneEncoderCard:
+    """Facts about an encoder of expression.
+
+    Parameters
+    ----------
+    name
+        Registry name.
+    revision
+        Version of the weights; ``"fitted"`` if they are learned from the train cohort.
+    n_dims
+        Length of one embedding.
+    scaling
+        What is done to raw counts first.
+    sees_depth
+        Whether the embedding of a spot changes when all its counts are doubled. Depth shows in images too, so that
+        encoders that see it are to be compared without depth.
+    licence, paper
+        For people.
+    trained_on
+        Ids of datasets in the catalogue, for the overlap check; those of a fitted encoder are its train cohort's.
+    gated
+        True if the weights ask for an agreement before download.
+    n_params
+        Number of weights; 0 if it depends on the panel.
+    """
+
+    name: str
+    revision: str
+    n_dims: int
+    scaling: str
+    sees_depth: bool
+    licence: str
+    paper: str
+    trained_on: tuple[str, ...] = ()
+    gated: bool = False
+    n_params: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MethodCard:
     """Facts about a predictor, aligner or completer.
 

@@ -13,6 +13,7 @@ from hescribe.bench.fitting import fit_model
 from hescribe.bench.ladder import create_model
 from hescribe.bench.leakage import (
     check_encoder,
+    check_gene_encoder,
     check_model,
     find_leaks,
     find_trained_dataset,
@@ -27,6 +28,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print
 from hescribe.data.folder import write_cohort
 from hescribe.encode.color import Color
+from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, LeakageError, PanelError
 from hescribe.predict.ridge import RidgePredictor
 from hescribe.prep.genes import to_panel
@@ -225,3 +227,21 @@ def test_a_model_of_the_first_format_is_known_by_names_only_and_says_so(model, r
     (warning,) = find_leaks(tmp_path / "C", models=[tmp_path / "M"])
     assert (warning.level, "only names of donors could be compared" in warning.text) == ("warning", True)
     assert find_trained_sections(read_model(tmp_path / "M").info, "colour", prints(raw_cohort, model))
+
+
+def test_a_gene_encoder_that_was_fitted_on_a_test_donor_is_not_scored(raw_cohort):
+    train = raw_cohort.where(lambda s: s.donor != "D2")
+    encoder = PCAEncoder(n_dims=3).fit(train)
+    check_gene_encoder(encoder, raw_cohort.where(lambda s: s.donor == "D2"))
+    with pytest.raises(LeakageError, match="pca was fitted on colour/D1, a donor of the test cohort"):
+        check_gene_encoder(encoder, raw_cohort.where(lambda s: s.donor != "D0"))
+
+
+def test_a_gene_encoder_whose_card_names_the_test_data_is_not_scored(raw_cohort):
+    class Published(PCAEncoder):
+        card = replace(PCAEncoder().card, trained_on=("her2st",))
+
+    her2st = Cohort(raw_cohort.sections, DatasetCard(id="her2st"))
+    with pytest.raises(LeakageError, match="encoder pca was trained on her2st itself"):
+        check_gene_encoder(Published(n_dims=3), her2st)
+    check_gene_encoder(Published(n_dims=3), raw_cohort)

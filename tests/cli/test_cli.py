@@ -259,8 +259,12 @@ def test_predict_names_the_training_spots_that_predictions_rest_on(cohort, model
     own = table[table["rank"] == 1]
     assert (own["spot"] == own["train_spot"]).all()
     assert set(own["section"]) == {"s1"}
-    message = told("predict", model, cohort, "--out", tmp_path / "Q", "--explain")
-    assert "averages no training spots" in message
+    given("fit", "mean", cohort, "--out", tmp_path / "E")
+    for unable, message in (
+        (tmp_path / "E", "mean averages no training spots"),
+        (model, "this ridge kept no training spots to name; fit it with --set keep_spots=true"),
+    ):
+        assert message in told("predict", unable, cohort, "--out", tmp_path / "Q", "--explain")
     assert not (tmp_path / "Q").exists()
 
 

@@ -12,6 +12,7 @@ from hescribe.data.catalogue import find_corpus, find_entry, find_same_tissue, l
 from hescribe.data.dataset_card import Entry
 from hescribe.data.toml_file import check_record
 from hescribe.encode.base import encoders
+from hescribe.encode.gene.base import gene_encoders
 from hescribe.errors import SchemaError, UnknownNameError
 
 CARDS = load_catalogue()
@@ -163,6 +164,11 @@ def test_every_id_that_an_encoder_was_trained_on_resolves():
     for name in encoders:
         for trained_on in encoders.create(name).card.trained_on:
             assert find_corpus(trained_on).title, (name, trained_on)
+
+
+def test_every_id_that_a_gene_encoder_was_trained_on_resolves():
+    for name in gene_encoders:
+        assert all(find_corpus(one).title for one in gene_encoders.create(name).card.trained_on), name
 
 
 def test_every_id_that_a_hub_encoder_was_trained_on_resolves():

@@ -3,8 +3,8 @@
 import pytest
 
 from hescribe.encode.base import create_encoder
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError, UnknownNameError
-from hescribe.predict._inputs import SpotInputs
 
 
 def test_a_generic_encoder_takes_its_model_after_a_colon():

@@ -6,7 +6,7 @@ import pytest
 from hescribe import keys
 from hescribe.bench.model_folder import join_fitted, split_fitted
 from hescribe.errors import InputError
-from hescribe.predict._bank import Bank, Retrieval
+from hescribe.predict._bank import Bank, Retrieval, name_heaviest
 from hescribe.predict.knn import KNNPredictor
 
 
@@ -123,3 +123,29 @@ def test_weights_may_be_taken_of_another_distance_than_the_search(bank):
     expected = (1 / 1.2**2) / (1 / 1.2**2 + 1 / 3**2)
     assert next(two.means(query, (2,), how))[0, 0] == pytest.approx(expected)
     assert two.explain(query, ["a"], 2, how)["distance"].to_list() == pytest.approx([3.0, 1.2])
+
+
+def test_the_heaviest_spots_are_named_with_their_sign_and_share(cohort, bank, monkeypatch):
+    monkeypatch.setattr("hescribe.predict._bank.N_NAMED", 2)
+    heavy = np.zeros((1, len(bank.vectors)))
+    heavy[0, [3, 30, 31]] = 1.0, -6.0, 3.0
+    table = name_heaviest(bank, bank.vectors[[30]], ["asked"], lambda _: heavy)
+    assert table["weight"].tolist() == [-6.0, 3.0]
+    assert table["share"].tolist() == pytest.approx([0.6, 0.3])
+    assert table["train_spot"].tolist() == [cohort[1].table.obs_names[i] for i in (10, 12)]
+    assert table["rank"].tolist() == [1, 2]
+    assert table["distance"].iloc[0] == 0
+
+
+def test_naming_does_not_depend_on_how_many_are_asked_at_once(bank, monkeypatch):
+    query, w = bank.vectors[:7], np.random.default_rng(2).normal(size=(4, len(bank.vectors)))
+    whole = name_heaviest(bank, query, list("abcdefg"), lambda part: part @ w)
+    monkeypatch.setattr("hescribe.predict._bank.CHUNK", 2)
+    parts = name_heaviest(bank, query, list("abcdefg"), lambda part: part @ w)
+    assert parts["train_spot"].tolist() == whole["train_spot"].tolist()
+    np.testing.assert_allclose(parts["weight"], whole["weight"])
+
+
+def test_spots_that_weigh_nothing_have_no_share(bank):
+    table = name_heaviest(bank, bank.vectors[:1], ["a"], lambda part: np.zeros((len(part), len(bank.vectors))))
+    assert set(table["share"]) == {0.0}

@@ -10,14 +10,13 @@ torch = pytest.importorskip("torch")
 from hescribe import keys  # noqa: E402
 from hescribe.bench.model_folder import join_fitted, split_fitted  # noqa: E402
 from hescribe.data.cohort import Cohort  # noqa: E402
+from hescribe.encode.frozen_images import ImageScale  # noqa: E402
+from hescribe.encode.spot_inputs import SpotInputs  # noqa: E402
 from hescribe.errors import InputError  # noqa: E402
-from hescribe.predict._contrastive import ProjectionHead, Towers, pair_loss, soft_pair_loss  # noqa: E402
-from hescribe.predict._images import ImageScale  # noqa: E402
-from hescribe.predict._inputs import SpotInputs  # noqa: E402
 from hescribe.predict._spot_encoder import BatchSpotEncoder, SpotEncoder, Surroundings, published_spots  # noqa: E402
-from hescribe.predict._towers import embed_spots  # noqa: E402
 from hescribe.predict.base import predictors  # noqa: E402
 from hescribe.testing.cohorts import colour_section  # noqa: E402
+from hescribe.train.contrastive import ProjectionHead, Towers, embed_spots, pair_loss, soft_pair_loss  # noqa: E402
 
 FAST = {"encoder": "color", "epochs": 2, "k": 20, "batch_size": 64}
 BOTH = ("bleep", "mclstexp")

@@ -8,13 +8,13 @@ import torch
 from scipy import stats
 
 from hescribe import keys
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
 from hescribe.metrics.gene import correlate
 from hescribe.predict._deep import Features
 from hescribe.predict._eggn_network import EggnNetwork
 from hescribe.predict._egn_network import EgnNetwork, Shape
 from hescribe.predict._exemplars import Exemplars, ResidualAttention, pearson_loss
-from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.eggn import EggnPredictor
 from hescribe.predict.egn import SIZES, EgnPredictor
 from hescribe.predict.ridge import RidgePredictor

@@ -6,14 +6,14 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
 from hescribe import keys
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
-from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.base import predictors
 from hescribe.predict.context import ContextPredictor
 from hescribe.predict.knn import KNNPredictor
 from hescribe.predict.mean import MeanPredictor
 from hescribe.predict.position import PositionPredictor
-from hescribe.predict.ridge import ALPHAS, RidgePath, RidgePredictor
+from hescribe.predict.ridge import ALPHAS, RidgePath, RidgePredictor, Spectrum
 from hescribe.prep.graph import rings
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale
@@ -144,3 +144,49 @@ def test_every_image_rung_reports_how_unlike_training_a_spot_looks(cohort):
 def test_a_parameter_without_meaning_is_refused(cohort, method, given):
     with pytest.raises(InputError, match=f"{next(iter(given))} of .* must be"):
         predictors.create(method, **given).fit(cohort)
+
+
+@pytest.mark.parametrize(
+    "predictor",
+    [RidgePredictor(encoder="color", alpha=30.0), ContextPredictor(encoder="color", alpha=30.0)],
+    ids=["fewer inputs than spots", "the surroundings too"],
+)
+def test_ridge_predictions_are_exactly_the_weighted_training_spots(cohort, predictor):
+    """Identity of the smoother: prediction = mean + sum of weight times what a training spot differs from the mean."""
+    train = cohort.where(lambda s: s.donor != "D0").map(lambda s: s.with_kept(np.arange(s.n_spots) % 5 == 0))
+    fitted = predictor.with_params(keep_spots=True).fit(train)
+    n_train = int(sum(s.kept.sum() for s in train))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hescribe.predict._bank.N_NAMED", n_train)  # all of them, not the heaviest
+        table = fitted.explain(cohort[0].blind())
+    measured = {
+        (s.id, spot): y
+        for s in train
+        for spot, y in zip(s.table.obs_names[s.kept], s.layer(keys.TARGET).astype(np.float64), strict=True)
+    }
+    mean = np.mean(list(measured.values()), axis=0)
+    carried = np.array([measured[k] - mean for k in zip(table["section"], table["train_spot"], strict=True)])
+    parts = (table["weight"].to_numpy()[:, None] * carried).reshape(cohort[0].n_spots, n_train, -1)
+    np.testing.assert_allclose(mean + parts.sum(axis=1), fitted.predict(cohort[0].blind()).mean, atol=2e-4)
+    assert (table["weight"] < 0).any()
+    np.testing.assert_allclose(table.groupby("spot")["share"].sum(), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(80, 5), (20, 60)], ids=["more spots than inputs", "more inputs than spots"])
+def test_smoother_weights_equal_those_of_the_textbook(shape):
+    rng = np.random.default_rng(0)
+    x, new = rng.normal(size=shape), rng.normal(size=(4, shape[1]))
+    expected = new @ np.linalg.solve(x.T @ x + 3.0 * np.eye(shape[1]), x.T)
+    np.testing.assert_allclose(Spectrum.of(x).weights(new, 3.0), expected, atol=1e-10)
+
+
+def test_ridge_without_kept_spots_says_how_to_get_an_explanation(cohort):
+    fitted = RidgePredictor(encoder="color", alpha=30.0).fit(cohort)
+    with pytest.raises(InputError, match=r"kept no training spots.*fit it with keep_spots"):
+        fitted.explain(cohort[0].blind())
+
+
+def test_an_explanation_survives_added_genes(cohort):
+    fitted = RidgePredictor(encoder="color", alpha=30.0, keep_spots=True).fit(cohort)
+    wide = fitted.fit_blocks([cohort])
+    assert wide.explain(cohort[0].blind()).equals(fitted.explain(cohort[0].blind()))

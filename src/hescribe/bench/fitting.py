@@ -143,10 +143,14 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
 
 
 def check_explains(model: FittedModel) -> None:
-    """Raise ``InputError`` if the predictions of a model do not rest on single training spots."""
+    """Raise ``InputError`` if a model cannot name the training spots that its predictions rest on."""
     if not isinstance(model.predictor, Explains):
         raise InputError(
-            f"{model.info.method} averages no training spots; --explain is for methods that do, such as knn"
+            f"{model.info.method} averages no training spots; --explain is for methods that do, such as knn or ridge"
+        )
+    if not getattr(model.predictor, "keep_spots", True):
+        raise InputError(
+            f"this {model.info.method} kept no training spots to name; fit it with --set keep_spots=true for --explain"
         )
 
 

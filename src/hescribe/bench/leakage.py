@@ -5,12 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from hescribe.bench.model_folder import ModelInfo, read_model
-from hescribe.cards import EncoderCard
+from hescribe.cards import EncoderCard, GeneEncoderCard
 from hescribe.data.catalogue import find_same_tissue, load_catalogue
+from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import Print, find_marked, take_print
 from hescribe.data.folder import read_index, read_section
 from hescribe.data.validate import Finding
 from hescribe.encode.base import create_encoder
+from hescribe.encode.gene.base import GeneEncoder, donors_of
 from hescribe.errors import HescribeError, LeakageError
 from hescribe.progress import track
 
@@ -158,6 +160,32 @@ def check_encoder(card: EncoderCard, cohort: str, sections: Sequence[str]) -> No
         If a dataset it was trained on holds the cohort's tissue; the message names both.
     """
     _refuse(card.name, card.trained_on, cohort, sections)
+
+
+def check_gene_encoder(encoder: GeneEncoder, test: Cohort) -> None:
+    """Refuse to score with an encoder of expression that was fitted on a donor of the test cohort, or trained on it.
+
+    Parameters
+    ----------
+    encoder
+        Fitted on a train cohort, or with published weights.
+    test
+        What it is to be scored on.
+
+    Raises
+    ------
+    LeakageError
+        If they have a donor in common, by name within one dataset, or a dataset that it was trained on holds the
+        cohort's tissue.
+    """
+    card: GeneEncoderCard = encoder.card
+    _refuse(card.name, card.trained_on, test.card.id, [s.id for s in test])
+    fitted = set(getattr(encoder, "donors_", ()))
+    if shared := [donor for donor in donors_of(test) if donor in fitted]:
+        raise LeakageError(
+            f"gene encoder {card.name} was fitted on {shared[0]}, a donor of the test cohort: its scores there would "
+            "be too good; fit it on the fold's train cohort"
+        )
 
 
 def _refuse(encoder: str, trained_on: Iterable[str], cohort: str, sections: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     PREDICTORS = "predictors"
     COMPLETERS = "completers"
     ENCODERS = "encoders"
+    GENE_ENCODERS = "gene-encoders"
     READERS = "readers"
     PROTOCOLS = "protocols"
     DATASETS = "datasets"
@@ -61,7 +62,7 @@ def doctor() -> None:
 
 @command
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: predictors, completers, encoders, readers, protocols, datasets, rungs of the ladder."""
+    """List what can be named: predictors, completers, encoders, gene-encoders, readers, protocols, datasets, rungs."""
     if kind is Kind.DATASETS:
         from hescribe.cli.catalogue import list_datasets  # noqa: PLC0415 - the command line starts fast
 
@@ -69,7 +70,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
         return
     rows = {
         Kind.PREDICTORS: _predictors, Kind.COMPLETERS: _completers, Kind.ENCODERS: _encoders,
-        Kind.READERS: _readers, Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
+        Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers, Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -94,6 +95,16 @@ def _encoders() -> list[dict[str, object]]:
 
     cards = ((name, encoders.create(name).card) for name in encoders)
     return [{"name": n, "dims": c.n_dims, "px": c.px, "licence": c.licence, "gated": c.gated} for n, c in cards]
+
+
+def _gene_encoders() -> list[dict[str, object]]:
+    from hescribe.encode.gene.base import gene_encoders  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, gene_encoders.create(name).card) for name in gene_encoders)
+    return [
+        {"name": n, "dims": c.n_dims, "sees depth": c.sees_depth, "scaling": c.scaling, "licence": c.licence}
+        for n, c in cards
+    ]
 
 
 def _readers() -> list[dict[str, object]]:

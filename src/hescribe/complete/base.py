@@ -17,7 +17,7 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError, PanelError
-from hescribe.prep.counts import TARGET_SUM, log_normalise
+from hescribe.prep.counts import TARGET_SUM, are_counts, log_normalise
 from hescribe.prep.graph import nearest_spots
 from hescribe.registry import Registry
 
@@ -56,7 +56,7 @@ class View:
             raise InputError(f"section {section.id} has no layer {keys.COUNTS!r}; completion starts from raw counts")
         layer = section.table.layers[keys.COUNTS]
         counts = np.asarray(layer.todense() if sparse.issparse(layer) else layer, dtype=np.float32)
-        if not _are_counts(layer.data if sparse.issparse(layer) else counts):
+        if not are_counts(layer.data if sparse.issparse(layer) else counts):
             raise InputError(
                 f"section {section.id}: layer {keys.COUNTS!r} holds values that are no counts (integers, 0 or more)"
             )
@@ -126,13 +126,6 @@ class Completer(Protocol):
 
 
 completers: Registry[Completer] = Registry("completer", "hescribe.complete", besides=("centred", "cohort", "hiding"))
-
-
-def _are_counts(values: np.ndarray) -> bool:
-    """Return whether all values are finite, whole and not negative."""
-    return not values.size or bool(
-        values.min() >= 0 and np.isfinite(values.max()) and (np.floor(values) == values).all()
-    )  # NaN is not above 0
 
 
 def to_values(counts: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -284,19 +284,19 @@ class Entry(Record):
 
 
 class Corpus(Record):
-    """Images without expression that an encoder was trained on.
+    """What an encoder was trained on, where it is no dataset of the catalogue.
 
     Parameters
     ----------
     kind
-        ``photographs`` can hold no donor of ours; ``histology`` may.
+        ``photographs`` can hold no donor of ours; ``histology`` and ``expression`` may.
     public
-        Whether the list of its slides can be read, so that an overlap could be looked for.
+        Whether the list of its slides or samples can be read, so that an overlap could be looked for.
     """
 
     id: str
     title: str
-    kind: Literal["photographs", "histology"]
+    kind: Literal["photographs", "histology", "expression"]
     public: bool
 
 

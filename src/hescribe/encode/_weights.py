@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order
 
 
-def fetch_weights(repository: str, revision: str = "main") -> Path:
+def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, ...] = NAMES) -> Path:
     """Return the weight file of a hub repository, downloaded unless it is in the cache.
+
+    Parameters
+    ----------
+    repository, revision
+        On the hub.
+    names
+        Of the file, the first that there is.
 
     Raises
     ------
@@ -24,14 +31,14 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
     from huggingface_hub import errors  # noqa: PLC0415 - heavy
 
     page = f"https://huggingface.co/{repository}"
-    if cached := find_weights(repository, revision):
+    if cached := find_weights(repository, revision, names=names):
         return cached
     if settings.is_offline():
         raise DataAccessError(
-            f"the weights of {repository} are not on this machine and the network is switched off; "
-            f"download them from {page} and give the file with weights="
+            f"{names[0]} of {repository} is not on this machine and the network is switched off; "
+            f"download it from {page} and give what you have with weights="
         )
-    for name in NAMES:
+    for name in names:
         try:
             return Path(hub.hf_hub_download(repository, name, revision=revision))
         except errors.RemoteEntryNotFoundError:
@@ -44,17 +51,17 @@ def fetch_weights(repository: str, revision: str = "main") -> Path:
         except Exception as error:  # the hub's client has another transport, with errors of its own, every year
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DataAccessError(
-                f"the weights at {page} cannot be downloaded ({said}); try again with a network, "
+                f"{name} at {page} cannot be downloaded ({said}); try again with a network, "
                 "or give a file with weights="
             ) from error
-    raise DataAccessError(f"{page} holds none of {', '.join(NAMES)} at revision {revision!r}")
+    raise DataAccessError(f"{page} holds none of {', '.join(names)} at revision {revision!r}")
 
 
-def find_weights(repository: str, revision: str = "main") -> Path | None:
+def find_weights(repository: str, revision: str = "main", *, names: tuple[str, ...] = NAMES) -> Path | None:
     """Return the weight file of a hub repository if it was downloaded before."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
-    for name in NAMES:
+    for name in names:
         if isinstance(cached := try_to_load_from_cache(repository, name, revision=revision), str):
             return Path(cached)
     return None
@@ -115,3 +122,16 @@ def fingerprint(path: Path) -> str:
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: {error.strerror}; weights= names a weight file") from error
     return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Return what tells one version of a folder of weights from another: the fingerprints of its files.
+
+    Raises
+    ------
+    DataAccessError
+        If it is no folder.
+    """
+    if not folder.is_dir():
+        raise DataAccessError(f"{folder} is no folder; weights= names the folder of a release")
+    return " ".join(f"{file.name} {fingerprint(file)}" for file in sorted(folder.iterdir()) if file.is_file())

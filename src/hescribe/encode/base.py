@@ -44,7 +44,9 @@ class ImageEncoder(Protocol):
 
 
 encoders: Registry[ImageEncoder] = Registry(
-    "encoder", "hescribe.encode", besides=("features", "accelerate", "trainable")
+    "encoder",
+    "hescribe.encode",
+    besides=("features", "accelerate", "trainable", "spot_inputs", "frozen_images"),
 )
 
 

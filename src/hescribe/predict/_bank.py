@@ -1,6 +1,6 @@
 """A bank of training spots: what is retrieved from it, and which spots a prediction rests on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal, Self
@@ -16,6 +16,9 @@ from hescribe.nearest.search import Metric, Neighbours, nearest
 from hescribe.nearest.weights import Weighting, average, weigh
 
 Index = Literal["exact", "ivf"]
+N_NAMED = 20  # training spots that are named for a prediction which rests on all of them
+CHUNK = 256  # predictions whose weights on all training spots are held at once
+TINY = 1e-30  # where all weights are 0, so is each one's share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +229,53 @@ class Bank:
     def _indexes(self) -> dict[tuple[str, int], IvfIndex]:
         """Approximate indexes by metric and k, built when first asked."""
         return {}
+
+
+def name_heaviest(
+    bank: Bank, query: np.ndarray, names: Sequence[str], weights: Callable[[np.ndarray], np.ndarray]
+) -> pd.DataFrame:
+    """Return the training spots that weigh most in predictions that are weighted sums over all of them.
+
+    Parameters
+    ----------
+    bank
+        Of the training spots.
+    query, names
+        Vectors and names of the spots to explain.
+    weights
+        From some of the vectors ``(n, n_dims)`` to what every training spot weighs, ``(n, n_bank)``, of either sign.
+
+    Returns
+    -------
+    Columns ``spot, rank, section, donor, train_spot, distance, weight, share``, 20 lines a spot: ``distance`` is the
+    Euclidean one of the vectors, ``share`` that of the weight in the sum of all absolute weights. Where the shares of a
+    spot add up to little, its prediction rests on no spots in particular.
+    """
+    n_named = min(N_NAMED, len(bank.vectors))
+    section_names, donor_names = (np.array(_as_names(n)) for n in (bank.section_names, bank.donor_names))
+    parts = []
+    for start in range(0, len(query), CHUNK):
+        part = query[start : start + CHUNK]
+        w = weights(part)
+        rows = np.argsort(-np.abs(w), axis=1, kind="stable")[:, :n_named]
+        own, total = np.take_along_axis(w, rows, axis=1), np.maximum(np.abs(w).sum(axis=1, keepdims=True), TINY)
+        columns = [np.linalg.norm(part - bank.vectors[r], axis=1) for r in rows.T]
+        flat = rows.ravel()
+        parts.append(
+            pd.DataFrame(
+                {
+                    "spot": np.repeat(np.asarray(names)[start : start + CHUNK], n_named),
+                    "rank": np.tile(np.arange(1, n_named + 1), len(part)),
+                    "section": section_names[bank.section[flat]],
+                    "donor": donor_names[bank.section[flat]],
+                    "train_spot": _as_names(bank.spot_names[flat]),
+                    "distance": np.stack(columns, axis=1).ravel(),
+                    "weight": own.ravel(),
+                    "share": (np.abs(own) / total).ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
 
 
 def _as_bytes(names: Sequence[str]) -> np.ndarray:

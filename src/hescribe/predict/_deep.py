@@ -8,9 +8,9 @@ import numpy as np
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
 from hescribe.params import Params
-from hescribe.predict._inputs import SpotInputs
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale

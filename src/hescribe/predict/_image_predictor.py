@@ -7,9 +7,9 @@ import numpy as np
 
 from hescribe.data.cohort import Cohort
 from hescribe.encode.base import create_encoder
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
 from hescribe.predict._deep import Features, NetworkPredictor, Size
-from hescribe.predict._inputs import SpotInputs
 
 if TYPE_CHECKING:
     from torch import nn

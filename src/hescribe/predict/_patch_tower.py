@@ -10,9 +10,9 @@ from hescribe.cards import EncoderCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
+from hescribe.encode.frozen_images import FrozenImages, ImageScale, Start
 from hescribe.encode.trainable import TrainableEncoder, Tuning, load_trained
 from hescribe.errors import InputError
-from hescribe.predict._images import FrozenImages, ImageScale, Start
 from hescribe.prep.patches import iter_patches
 from hescribe.prep.scale import LIMIT
 from hescribe.prep.spot_patches import SpotPatches

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from hescribe import keys
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.predict._contrastive import ProjectionHead
 from hescribe.prep.counts import TARGET_SUM
 from hescribe.prep.graph import array_points, nearest_spots, relative_points
 from hescribe.prep.scale import Scale
 from hescribe.train.attention import NeighbourhoodAttention, SequenceLayer
+from hescribe.train.contrastive import ProjectionHead
 
 N_HEADS, HEAD_DIMS, N_BLOCKS = 8, 64, 2  # of the published encoder
 N_HIDDEN = 16  # units between a place and its token

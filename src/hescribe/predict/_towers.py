@@ -11,24 +11,19 @@ from torch import Tensor, nn
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.frozen_images import FrozenImages, Images, Start
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.encode.trainable import trained_weights
 from hescribe.predict._bank import Bank, Retrieval
-from hescribe.predict._contrastive import Towers
-from hescribe.predict._images import FrozenImages, Images, Start
-from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict._patch_tower import PatchImages
 from hescribe.predict._training import n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
+from hescribe.train.contrastive import CHUNK, Loss, Take, Towers, embed_spots, train_towers
 from hescribe.train.inner import PredictEach, choose
-from hescribe.train.loop import Recipe, seeded, train_network
+from hescribe.train.loop import Recipe, seeded
 
-CHUNK = 2048  # spots embedded at once
 ENCODER_STEP = 0.1  # of the step size of the rest, for an encoder that was trained before; published: 1
-
-# Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
-Take = Callable[[Tensor], tuple[Tensor, ...]]
-Loss = Callable[[Tensor, Tensor, Tensor | float], Tensor]
 
 
 class ImageParams(Protocol):
@@ -97,39 +92,6 @@ class FittedTowers:
             "bank_": self.bank.state(),
             "temperature_": self.temperature,
         }
-
-
-def train_towers(
-    network: Towers, x: np.ndarray, take: Take, loss: Loss, recipe: Recipe, *, snapshots: tuple[int, ...]
-) -> list[dict[str, Tensor]]:
-    """Return the weights after chosen epochs of training on pairs.
-
-    Parameters
-    ----------
-    network
-        Trained in place.
-    x
-        What the image tower reads, shape ``(n_spots, n_dims)``.
-    take
-        The other half of the pairs.
-    loss, recipe
-        See ``predict._contrastive`` and ``train.loop``.
-    snapshots
-        Ascending numbers of epochs.
-    """
-
-    def of_batch(image: Tensor, rows: Tensor) -> Tensor:
-        spots = (part.to(image.device) for part in take(rows.cpu()))
-        return loss(network.embed_image(image), network.embed_expression(*spots), network.scale())
-
-    return train_network(network, of_batch, (torch.from_numpy(x), torch.arange(len(x))), recipe, snapshots=snapshots)
-
-
-@torch.inference_mode()
-def embed_spots(network: Towers, take: Take, n_spots: int, *, chunk: int = CHUNK) -> np.ndarray:
-    """Return the embeddings of all train spots by their expression, shape ``(n_spots, n_dims)`` float32."""
-    parts = [network.embed_expression(*take(rows)) for rows in torch.arange(n_spots).split(chunk)]
-    return torch.cat(parts).numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,14 +65,21 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """A predictor whose predictions are averages of training spots, and that can name them."""
+    """A predictor whose predictions are weighted sums over training spots, and that can name them."""
 
     def explain(self, section: Section) -> pd.DataFrame:
         """Return the training spots that the prediction of every spot rests on.
 
         Returns
         -------
-        One line for each of them, best first: ``spot, rank, section, donor, train_spot, distance, weight``.
+        One line for each of them, heaviest first: ``spot, rank, section, donor, train_spot, distance, weight``. The
+        weights of neighbours add up to 1. Those of a ridge are of either sign and multiply differences from the mean
+        expression; then only the heaviest are named, and ``share`` says how much of all the weight each has.
+
+        Raises
+        ------
+        InputError
+            If the fit did not keep what is needed.
         """
         ...
 

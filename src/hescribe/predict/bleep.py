@@ -19,9 +19,9 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import Standardise
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._inputs import Standardise
 from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.scale import Scale
@@ -29,7 +29,8 @@ from hescribe.prep.scale import Scale
 if TYPE_CHECKING:
     from torch import nn
 
-    from hescribe.predict._towers import Contrastive, Take
+    from hescribe.predict._towers import Contrastive
+    from hescribe.train.contrastive import Take
 
 PUBLISHED_EPOCHS, PUBLISHED_K, PUBLISHED_DECAY, PUBLISHED_DROPOUT = 4, 50, 1e-3, 0.1
 N_DIMS = 256  # of an embedding, as published
@@ -128,8 +129,8 @@ class BleepPredictor(Params):
         return self._way().explain(self.get_fitted(), section)
 
     def _way(self) -> "Contrastive":
-        from hescribe.predict._contrastive import soft_pair_loss  # noqa: PLC0415 - imports torch
         from hescribe.predict._towers import Contrastive, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import soft_pair_loss  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
         decay = PUBLISHED_DECAY if self.legacy else self.weight_decay
@@ -146,7 +147,7 @@ class BleepPredictor(Params):
     def _head(self, n_in: int) -> "nn.Module":
         from torch import nn  # noqa: PLC0415 - heavy
 
-        from hescribe.predict._contrastive import ProjectionHead  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import ProjectionHead  # noqa: PLC0415 - imports torch
 
         if self.legacy:
             return ProjectionHead(n_in, N_DIMS, dropout=PUBLISHED_DROPOUT)

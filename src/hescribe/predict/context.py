@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import pandas as pd
+
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -23,7 +25,7 @@ class ContextPredictor(Params):
 
     Parameters
     ----------
-    encoder, fov_um, n_rings, alpha
+    encoder, fov_um, n_rings, alpha, keep_spots
         As in ``RidgePredictor``.
     """
 
@@ -35,6 +37,7 @@ class ContextPredictor(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 2
     alpha: float | None = None
+    keep_spots: bool = False
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Learn the weights of every gene."""
@@ -46,6 +49,11 @@ class ContextPredictor(Params):
         self.check_fitted()
         return self._fitted().predict(section)
 
+    def explain(self, section: Section) -> pd.DataFrame:
+        """Return the training spots that weigh most in the prediction of every spot: see ``Explains``."""
+        self.check_fitted()
+        return self._fitted().explain(section)
+
     def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
         """Return a copy for the genes of all blocks: see ``GeneWise``."""
         self.check_fitted()
@@ -56,5 +64,6 @@ class ContextPredictor(Params):
 
     def _ridge(self) -> RidgePredictor:
         return RidgePredictor(
-            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise="section", alpha=self.alpha
-        )
+            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise="section", alpha=self.alpha,
+            keep_spots=self.keep_spots,
+        )  # fmt: skip

@@ -19,8 +19,8 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
 from hescribe.encode.features import embed_section, embed_tiles
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.predict._deep import Features, NetworkPredictor, Size
-from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.scale import Scale
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.predict._deep import Features, NetworkPredictor, Size
-from hescribe.predict._inputs import SpotInputs, Standardise
 
 if TYPE_CHECKING:
     from torch import nn

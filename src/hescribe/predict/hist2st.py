@@ -18,8 +18,8 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.predict._deep import Features, NetworkPredictor, Size
-from hescribe.predict._inputs import SpotInputs
 from hescribe.prep.graph import pitch_um
 
 if TYPE_CHECKING:

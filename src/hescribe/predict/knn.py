@@ -14,10 +14,10 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._bank import Bank, Index, Retrieval
-from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale

@@ -18,17 +18,18 @@ import pandas as pd
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import Standardise
 from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._inputs import Standardise
 from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
 from hescribe.predict.base import Prediction
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hescribe.predict._towers import Contrastive, Take
+    from hescribe.predict._towers import Contrastive
+    from hescribe.train.contrastive import Take
     from hescribe.train.loop import Recipe
 
 N_DIMS, N_TOKEN = 256, 128  # width of an embedding, as published, and of a token
@@ -152,8 +153,8 @@ class MclstexpPredictor(Params):
             raise InputError(f"n_heads of MclstexpPredictor must divide {N_TOKEN}, got {self.n_heads}")
 
     def _way(self) -> "Contrastive":
-        from hescribe.predict._contrastive import pair_loss  # noqa: PLC0415 - imports torch
-        from hescribe.predict._towers import CHUNK, Contrastive, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.predict._towers import Contrastive, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import CHUNK, pair_loss  # noqa: PLC0415 - imports torch
 
         published = Retrieval(weighting="inverse_square", weigh_by=self.legacy_distance)
         return Contrastive(
@@ -177,7 +178,7 @@ class MclstexpPredictor(Params):
     def _image_tower(self, n_in: int) -> "nn.Module":
         from torch import nn  # noqa: PLC0415 - heavy
 
-        from hescribe.predict._contrastive import ProjectionHead  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import ProjectionHead  # noqa: PLC0415 - imports torch
 
         if self.legacy:
             return ProjectionHead(n_in, N_DIMS)

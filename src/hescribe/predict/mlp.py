@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.predict._deep import Features, NetworkPredictor
-from hescribe.predict._inputs import SpotInputs, Standardise
 
 if TYPE_CHECKING:
     from torch import nn

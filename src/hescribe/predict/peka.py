@@ -18,9 +18,9 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.params import Params
 from hescribe.predict._deep import Features
-from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.predict.base import Prediction
 from hescribe.predict.ridge import ALPHAS, MIN_ALPHA, RidgePath
 from hescribe.train.inner import PredictEach, choose

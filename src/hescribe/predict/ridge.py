@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from scipy import linalg
 
 from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
+from hescribe.errors import InputError
 from hescribe.params import Params
-from hescribe.predict._inputs import SpotInputs, Standardise
+from hescribe.predict._bank import Bank, name_heaviest
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale
@@ -61,6 +64,22 @@ class Spectrum:
         onto = self.left.T @ y
         return self.basis.T @ onto if self.by_inputs else onto
 
+    def weights(self, x: np.ndarray, alpha: float) -> np.ndarray:
+        """Return what every training spot weighs in the predictions for inputs ``x``, shape ``(len(x), n_spots)``.
+
+        A ridge prediction is y_mean + weights @ (y - y_mean), whatever the targets y, for it is a linear smoother with
+        the weights x' (X'X + alpha I)^-1 X' (Hastie, Tibshirani and Friedman, The Elements of Statistical Learning,
+        Springer 2009, section 5.4.1). Yeh et al. (NeurIPS 2018, arXiv:1811.09720) read such weights as explanations.
+
+        Examples
+        --------
+        >>> x, y = np.array([[-1.0], [0.0], [1.0]]), np.array([[0.0], [1.0], [5.0]])
+        >>> Spectrum.of(x).weights(np.array([[1.0]]), alpha=2.0).round(6) + 0.0  # 1 / (2 + 2) * x
+        array([[-0.25,  0.  ,  0.25]])
+        """
+        scores = (x @ self.basis) / (self.power + alpha)
+        return np.asarray((scores @ self.basis.T) @ self.left.T if self.by_inputs else scores @ self.left.T)
+
 
 @dataclass(frozen=True)
 class RidgePath:
@@ -104,6 +123,8 @@ class RidgePredictor(Params):
     alpha
         Penalty; None chooses among 10^-1 to 10^7.5 in half decades by the inner rule. It is chosen
         for correlation, so that the squared error of a strongly shrunk fit is not calibrated.
+    keep_spots
+        Whether to keep the inputs of the training spots, which ``explain`` needs: 4 bytes a spot and dimension.
     """
 
     name: ClassVar[str] = "ridge"
@@ -113,6 +134,7 @@ class RidgePredictor(Params):
     n_rings: int = 0
     standardise: Standardise = "train"
     alpha: float | None = None
+    keep_spots: bool = False
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Learn the weights of every gene."""
@@ -125,10 +147,12 @@ class RidgePredictor(Params):
         x = self._inputs().read_kept(train)
         scale = Scale.of(x)
         x = scale.apply(x)
-        path = RidgePath.fit(x, train.stack(keys.TARGET))
+        path = RidgePath.fit(x, train.stack(keys.TARGET))  # noqa: PD013 - a cohort's, not pandas'
         self.genes_, self.coef_ = train.genes, path.coef(self.alpha_)
         self.x_mean_, self.x_sd_, self.y_mean_ = scale.mean, scale.sd, path.y_mean
         self.novelty_ = vars(Novelty.fit(x))
+        if self.keep_spots:
+            self.bank_ = Bank.of(train, x).state()
         return self
 
     def predict(self, section: Section) -> Prediction:
@@ -136,6 +160,16 @@ class RidgePredictor(Params):
         self.check_fitted()
         x = Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read(section))
         return Prediction(x @ self.coef_ + self.y_mean_, self.genes_, ood=Novelty(**self.novelty_).score(x))
+
+    def explain(self, section: Section) -> pd.DataFrame:
+        """Return the training spots that weigh most in the prediction of every spot: see ``Explains``."""
+        self.check_fitted()
+        if not hasattr(self, "bank_"):
+            raise InputError("this ridge kept no training spots, so that it cannot name them; fit it with keep_spots")
+        bank = Bank.restore(self.bank_)
+        spectrum = Spectrum.of(bank.vectors)
+        x = Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read(section))
+        return name_heaviest(bank, x, section.table.obs_names, lambda part: spectrum.weights(part, self.alpha_))
 
     def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
         """Return a copy for the genes of all blocks, from one decomposition: see ``GeneWise``."""
@@ -145,7 +179,7 @@ class RidgePredictor(Params):
         for block in blocks:
             if spectrum is None:  # the spots are the same in every block
                 spectrum = Spectrum.of(Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read_kept(block)))
-            path = RidgePath.solve(spectrum, block.stack(keys.TARGET))
+            path = RidgePath.solve(spectrum, block.stack(keys.TARGET))  # noqa: PD013 - a cohort's, not pandas'
             genes += block.genes
             coef.append(path.coef(self.alpha_))
             y_mean.append(path.y_mean)
@@ -159,5 +193,5 @@ class RidgePredictor(Params):
         inputs = self._inputs()
         x = inputs.read_kept(train)
         scale = Scale.of(x)
-        path = RidgePath.fit(scale.apply(x), train.stack(keys.TARGET))
+        path = RidgePath.fit(scale.apply(x), train.stack(keys.TARGET))  # noqa: PD013 - a cohort's, not pandas'
         return lambda section: path.predict_each(scale.apply(inputs.read(section)), ALPHAS)

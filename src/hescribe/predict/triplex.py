@@ -16,8 +16,8 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.predict._deep import Features, NetworkPredictor, Size
-from hescribe.predict._inputs import SpotInputs, Standardise
 from hescribe.prep.graph import pitch_um
 
 if TYPE_CHECKING:

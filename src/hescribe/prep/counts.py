@@ -14,6 +14,19 @@ Counts = TypeVar("Counts", np.ndarray, sparse.csr_matrix)
 TARGET_SUM = 1e4  # counts every spot is scaled to
 
 
+def are_counts(values: np.ndarray) -> bool:
+    """Return whether all values are finite, whole and not negative.
+
+    Examples
+    --------
+    >>> are_counts(np.array([0.0, 3.0])), are_counts(np.array([0.5])), are_counts(np.array([np.nan]))
+    (True, False, False)
+    """
+    return not values.size or bool(
+        values.min() >= 0 and np.isfinite(values.max()) and (np.floor(values) == values).all()
+    )  # NaN is not above 0
+
+
 def log_normalise(counts: Counts, depth: np.ndarray, *, target_sum: float = TARGET_SUM) -> Counts:
     """Return ln(1 + target_sum * count / depth), sparse if the counts are.
 

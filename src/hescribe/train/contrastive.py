@@ -1,15 +1,24 @@
-"""What contrastive predictors share: projection heads, a temperature, and the losses over pairs of a batch.
+"""Two towers on pairs: projection heads, a temperature, the losses over the pairs of a batch, and their training.
 
 Of CLIP (Radford et al., ICML 2021, arXiv:2103.00020), with the heads and the soft targets of BLEEP (Xie et al.,
-NeurIPS 2023, arXiv:2306.01859).
+NeurIPS 2023, arXiv:2306.01859) and the loss of SigLIP (Zhai et al., ICCV 2023, arXiv:2303.15343).
 """
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hescribe.train.loop import Recipe, train_network
+
+# Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
+Take = Callable[[Tensor], tuple[Tensor, ...]]
+Loss = Callable[[Tensor, Tensor, Tensor | float], Tensor]
+
+CHUNK = 2048  # spots embedded at once
 START = 0.07  # temperature at the start, as CLIP's
 LOWEST = 0.01  # CLIP's limit: below it single pairs decide the gradient
 
@@ -126,6 +135,59 @@ def soft_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, *, 
     return (_cross_entropy(logits, target) + _cross_entropy(logits.T, back)) / 2
 
 
+def sigmoid_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+    """Return the loss of SigLIP: each two halves are told to belong together or not, whatever else is in the batch.
+
+    Parameters
+    ----------
+    image, expression, scale
+        As for ``pair_loss``.
+    bias
+        Added to all similarities; negative at the start, since most halves do not belong together.
+
+    Examples
+    --------
+    >>> round(sigmoid_pair_loss(torch.zeros(3, 2), torch.zeros(3, 2), 1.0, 0.0).item(), 4)  # 3 ln 2 a spot
+    2.0794
+    """
+    logits = scale * expression @ image.T + bias
+    belongs = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return -functional.logsigmoid(belongs * logits).sum(dim=1).mean()
+
+
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the mean cross-entropy; unlike torch's, the rows of the target may add up to anything."""
     return -(target * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+
+
+def train_towers(
+    network: Towers, x: np.ndarray, take: Take, loss: Loss, recipe: Recipe, *, snapshots: tuple[int, ...]
+) -> list[dict[str, Tensor]]:
+    """Return the weights after chosen epochs of training on pairs.
+
+    Parameters
+    ----------
+    network
+        Trained in place.
+    x
+        What the image tower reads, shape ``(n_spots, n_dims)``.
+    take
+        The other half of the pairs.
+    loss, recipe
+        See ``pair_loss`` and ``train.loop``.
+    snapshots
+        Ascending numbers of epochs.
+    """
+
+    def of_batch(image: Tensor, rows: Tensor) -> Tensor:
+        spots = (part.to(image.device) for part in take(rows.cpu()))
+        return loss(network.embed_image(image), network.embed_expression(*spots), network.scale())
+
+    return train_network(network, of_batch, (torch.from_numpy(x), torch.arange(len(x))), recipe, snapshots=snapshots)
+
+
+@torch.inference_mode()
+def embed_spots(network: Towers, take: Take, n_spots: int, *, chunk: int = CHUNK) -> np.ndarray:
+    """Return the embeddings of all train spots by their expression, shape ``(n_spots, n_dims)`` float32."""
+    parts = [network.embed_expression(*take(rows)) for rows in torch.arange(n_spots).split(chunk)]
+    return torch.cat(parts).numpy()

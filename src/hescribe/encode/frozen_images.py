@@ -10,8 +10,8 @@ from torch import nn
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.encode.trainable import load_trained
-from hescribe.predict._inputs import SpotInputs
 from hescribe.prep.scale import Scale
 from hescribe.train.loop import seeded
 

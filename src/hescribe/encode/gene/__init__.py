@@ -1,0 +1,1 @@
+"""Encoders of expression: raw counts of spots to vectors, each with the scaling it was made for."""
