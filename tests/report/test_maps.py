@@ -11,7 +11,7 @@ from PIL import Image
 from hescribe import keys
 from hescribe.errors import DataAccessError
 from hescribe.report import maps
-from hescribe.report.maps import measure, round_length_um, section_figure, write_map
+from hescribe.report.maps import GeneMap, measure, round_length_um, section_figure, write_map
 from hescribe.report.run_maps import choose_genes
 from hescribe.testing.cohorts import colour_section
 
@@ -75,6 +75,41 @@ def test_genes_that_are_not_predictable_are_marked(section, tmp_path):
     write_map(tmp_path / "bad.png", section, predicted(section, "do not use"))
     assert count_pixels(tmp_path / "good.png", VERMILLION) == 0
     assert count_pixels(tmp_path / "bad.png", VERMILLION) > 500
+
+
+def hatches(figure):
+    return [p.get_hatch() for axes in figure.axes for p in axes.patches if p.get_hatch()]
+
+
+def opacities(figure):
+    """Return the opacity of the spots of each map, in the order drawn."""
+    return [np.asarray(c.get_alpha()) for axes in figure.axes for c in axes.collections if c.get_alpha() is not None]
+
+
+@pytest.mark.parametrize(("trust", "n_hatched"), [("predictable", 0), ("weak", 0), ("untested", 2), ("do not use", 2)])
+def test_a_gene_that_is_not_to_be_used_is_hatched_and_says_so_on_its_maps(section, trust, n_hatched):
+    """The predicted map and the error; what was measured may be read."""
+    values = np.linspace(0, 1, section.n_spots)
+    figure = section_figure(section, [GeneMap(gene="G", predicted=values, measured=values, trust=trust)])
+    assert len(hatches(figure)) == n_hatched
+    assert texts(figure).count(trust) == n_hatched
+    assert all((a == (maps.PALE if n_hatched else 1.0)).all() for a in opacities(figure))
+    legend = [t for t in texts(figure) if t == maps.TRUST_WORDS.get(trust)]
+    assert len(legend) == (trust != "predictable")
+
+
+def test_spots_unlike_the_training_images_are_pale_and_counted(section):
+    values, ood = np.linspace(0, 1, section.n_spots), np.full(section.n_spots, 0.5)
+    ood[[3, 7]] = 0.99
+    figure = section_figure(section, [GeneMap(gene="G", predicted=values, measured=values)], ood=ood)
+    expected = np.where(ood > 0.95, maps.PALE, 1.0)
+    assert [a.tolist() for a in opacities(figure)] == [expected.tolist()] * 2  # predicted and error, not measured
+    assert f"pale: 2 of {section.n_spots} spots, which look unlike the training images" in texts(figure)
+
+
+def test_a_section_like_the_training_images_has_no_pale_spots_to_explain(section):
+    figure = section_figure(section, [], ood=np.full(section.n_spots, 0.5))
+    assert not [t for t in texts(figure) if t.startswith("pale")]
 
 
 def test_a_method_without_novelty_gets_no_map_of_it(section, tmp_path, monkeypatch):

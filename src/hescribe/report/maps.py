@@ -20,6 +20,7 @@ from hescribe._support import write_whole
 from hescribe.data.section import Section
 from hescribe.prep.counts import log_normalise
 from hescribe.prep.graph import pitch_um
+from hescribe.prep.looks import UNLIKE
 from hescribe.report.figure import BLACK, GREY, VERMILLION
 from hescribe.report.table import MINUS
 from hescribe.units import patch_mpp
@@ -31,8 +32,17 @@ DPI = 110
 NO_DATA = "#d4d4d4"
 EXPRESSION, ERROR, NOVELTY = "viridis", "PuOr_r", "cividis"  # all safe for colour-blind readers
 CELL_IN, GAP_IN, HEAD_IN, BAR_IN, FOOT_IN, MARGIN_IN = 2.1, 0.35, 0.66, 0.5, 0.32, 0.1  # of the figure, in inches
+LINE_IN = 0.17  # of text below the maps
 TRUSTED = "predictable"
 TRUST_ORDER = {TRUSTED: 0, "weak": 1, "untested": 2, "do not use": 3}
+# What a reader is told below the maps of genes of a class; what is hatched is not to be read.
+TRUST_WORDS = {
+    "weak": "dashed frame, weak: above chance on held-out donors, but not without depth or not in every donor",
+    "untested": "hatched, untested: not compared with chance on held-out donors",
+    "do not use": "hatched, do not use: no better than chance on held-out donors",
+}
+HATCHED = {"untested", "do not use"}
+PALE = 0.25  # opacity of spots that look unlike the training images, and of hatched maps
 LOGNORM_UNIT = "ln(1 + 10⁴ · count / depth)"
 
 
@@ -66,7 +76,8 @@ def write_map(path: Path, section: Section, table: AnnData) -> None:
 
     The most trusted genes are drawn, best first; where the section was measured as well, the
     measured map and the error stand beside the predicted one. Genes that are not predictable are
-    marked. The out-of-distribution score is a small map of its own.
+    marked: a dashed frame where they are weak, pale and hatched where they are not to be used or untested.
+    Spots that look unlike the training images are pale. Their score is a small map of its own.
 
     Parameters
     ----------
@@ -128,7 +139,8 @@ def section_figure(
     maps
         One to six genes, all measured or none.
     ood
-        Out-of-distribution score of every spot, shape ``(n_spots,)``; None leaves its map out.
+        Out-of-distribution score of every spot, shape ``(n_spots,)``; above 0.95 a spot is drawn pale. None leaves its
+        map out.
     unit
         Of what is drawn, in words.
     """
@@ -139,8 +151,10 @@ def section_figure(
     left_height = HEAD_IN + view.height_in(left_width) + (HEAD_IN + view.height_in() if ood is not None else 0)
     block = HEAD_IN + view.height_in()
     first = MARGIN_IN + left_width + GAP_IN
-    height = max(left_height, -(-len(maps) // n_columns) * block) + FOOT_IN
-    sheet = Sheet(section, view, first + 3 * (CELL_IN + BAR_IN), height)
+    notes = _notes(maps, ood, unit)
+    foot = FOOT_IN + LINE_IN * (len(notes) - 1)
+    height = max(left_height, -(-len(maps) // n_columns) * block) + foot
+    sheet = Sheet(section, view, first + 3 * (CELL_IN + BAR_IN), height, ood)
     draw_left(sheet, left_width, ood)
     for i, gene_map in enumerate(maps):
         row, column = divmod(i, n_columns)
@@ -149,10 +163,22 @@ def section_figure(
         sheet.write(left, top + 0.24, gene_map.gene, fontsize=11, fontweight="bold", color=colour)
         sheet.write(left, top + 0.42, gene_map.note, fontsize=8, color=colour)
         _draw_gene(sheet, left, top + HEAD_IN, gene_map)
-    grey = "; grey: too few counts to be a target" if any(_has_gaps(m) for m in maps) else ""
-    scale = "measured and predicted on one colour scale, " if is_measured else ""
-    sheet.write(first, height - 0.1, f"{scale}{unit}{grey}", fontsize=7.5, color=GREY)
+    for i, note in enumerate(reversed(notes)):
+        sheet.write(first, height - 0.1 - i * LINE_IN, note, fontsize=7.5, color=GREY)
     return sheet.figure
+
+
+def _notes(maps: list[GeneMap], ood: np.ndarray | None, unit: str) -> list[str]:
+    """Return the legend below the maps, line by line."""
+    grey = "; grey: too few counts to be a target" if any(_has_gaps(m) for m in maps) else ""
+    is_measured = bool(maps) and maps[0].measured is not None
+    scale = "measured and predicted on one colour scale, " if is_measured else ""
+    notes = [f"{scale}{unit}{grey}"]
+    drawn = {m.trust for m in maps}
+    notes += [words for trust, words in TRUST_WORDS.items() if trust in drawn]
+    if ood is not None and (n := int((ood > UNLIKE).sum())):
+        notes.append(f"pale: {n} of {len(ood)} spots, which look unlike the training images")
+    return notes
 
 
 def round_length_um(longest_um: float) -> float:
@@ -196,8 +222,11 @@ class MapView:
 class Sheet:
     """A figure on which everything is placed in inches from the upper left: one pair of axes draws fast."""
 
-    def __init__(self, section: Section, view: MapView, width: float, height: float) -> None:
+    def __init__(
+        self, section: Section, view: MapView, width: float, height: float, ood: np.ndarray | None = None
+    ) -> None:
         self.section, self.view = section, view
+        self.alpha = np.where(np.zeros(section.n_spots) if ood is None else ood > UNLIKE, PALE, 1.0)
         self.figure = Figure(figsize=(width, height))
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         self.axes.set_axis_off()
@@ -206,8 +235,14 @@ class Sheet:
         """Write at a place in inches."""
         self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
 
-    def draw_spots(
-        self, at: tuple[float, float], title: str, values: np.ndarray, norm: Normalize, cmap: str | Colormap
+    def draw_spots(  # noqa: PLR0917 - what is drawn where, and how
+        self,
+        at: tuple[float, float],
+        title: str,
+        values: np.ndarray,
+        norm: Normalize,
+        cmap: str | Colormap,
+        alpha: np.ndarray | None = None,
     ) -> None:
         """Draw the spots in the colours of values of shape ``(n_spots,)``, the map's upper left corner at a place."""
         view, (x, y) = self.view, at
@@ -216,7 +251,7 @@ class Sheet:
         size = np.full(len(centres), view.inches(0.86 * view.pitch_um))
         spots = EllipseCollection(
             size, size, np.zeros_like(size), units="xy", offsets=centres, offset_transform=self.axes.transData,
-            linewidths=0, array=np.ma.masked_invalid(values), norm=norm,
+            linewidths=0, array=np.ma.masked_invalid(values), norm=norm, alpha=alpha,
             cmap=colormaps.get_cmap(cmap).with_extremes(bad=NO_DATA),
         )  # fmt: skip
         self.axes.add_collection(spots, autolim=False)
@@ -235,12 +270,20 @@ class Sheet:
             text = f"{round(tick, 9) + 0.0:g}".replace("-", MINUS)
             self.write(right + 0.05, at, text, fontsize=7.5, color=GREY, va="center")
 
-    def draw_frame(self, x: float, y: float) -> None:
-        """Frame the map of a gene that is not predictable."""
-        size = (CELL_IN - 0.04, self.view.height_in())
+    def draw_frame(self, x: float, y: float, trust: str) -> None:
+        """Frame the map of a gene that is not predictable; hatch it, and say so on it, where it is not to be used."""
+        width, height = CELL_IN - 0.04, self.view.height_in()
         self.axes.add_patch(
-            Rectangle((x, y), *size, fill=False, edgecolor=VERMILLION, linestyle=(0, (4, 3)), linewidth=1.3)
+            Rectangle((x, y), width, height, fill=False, edgecolor=VERMILLION, linestyle=(0, (4, 3)), linewidth=1.3)
         )
+        if trust in HATCHED:
+            hatch = Rectangle(
+                (x, y), width, height, fill=False, edgecolor=VERMILLION, hatch="//", linewidth=0, alpha=0.6
+            )
+            self.axes.add_patch(hatch)
+            style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": VERMILLION, "ha": "center"}
+            halo = withStroke(linewidth=4, foreground="white")
+            self.write(x + width / 2, y + height / 2, trust, va="center", path_effects=[halo], **style)
 
 
 def draw_left(sheet: Sheet, width: float, ood: np.ndarray | None) -> None:
@@ -265,23 +308,24 @@ def _draw_gene(sheet: Sheet, left: float, top: float, gene_map: GeneMap) -> None
     """Draw measured, predicted and error of one gene, or predicted alone."""
     step = CELL_IN + 0.04
     lefts = [left] if gene_map.measured is None else [left, left + step, left + 2 * step + BAR_IN]
-    if gene_map.trust != TRUSTED:
-        for x in lefts:
-            sheet.draw_frame(x, top)
+    alpha = np.minimum(sheet.alpha, PALE) if gene_map.trust in HATCHED else sheet.alpha
     if gene_map.measured is None:
         norm = shared_norm(gene_map.predicted)
-        sheet.draw_spots((left, top), "predicted", gene_map.predicted, norm, EXPRESSION)
+        sheet.draw_spots((left, top), "predicted", gene_map.predicted, norm, EXPRESSION, alpha)
         sheet.draw_bar(left + CELL_IN, top, norm, EXPRESSION)
-        return
-    norm = shared_norm(gene_map.measured, gene_map.predicted)
-    sheet.draw_spots((lefts[0], top), "measured", gene_map.measured, norm, EXPRESSION)
-    sheet.draw_spots((lefts[1], top), "predicted", gene_map.predicted, norm, EXPRESSION)
-    sheet.draw_bar(lefts[1] + CELL_IN, top, norm, EXPRESSION)
-    error = gene_map.predicted - gene_map.measured
-    limit = max(float(np.nanpercentile(np.abs(error), 98)) if np.isfinite(error).any() else 0.0, 1e-3)
-    symmetric = Normalize(-limit, limit)
-    sheet.draw_spots((lefts[2], top), f"error: predicted {MINUS} measured", error, symmetric, ERROR)
-    sheet.draw_bar(lefts[2] + CELL_IN, top, symmetric, ERROR)
+    else:
+        norm = shared_norm(gene_map.measured, gene_map.predicted)
+        sheet.draw_spots((lefts[0], top), "measured", gene_map.measured, norm, EXPRESSION)
+        sheet.draw_spots((lefts[1], top), "predicted", gene_map.predicted, norm, EXPRESSION, alpha)
+        sheet.draw_bar(lefts[1] + CELL_IN, top, norm, EXPRESSION)
+        error = gene_map.predicted - gene_map.measured
+        limit = max(float(np.nanpercentile(np.abs(error), 98)) if np.isfinite(error).any() else 0.0, 1e-3)
+        symmetric = Normalize(-limit, limit)
+        sheet.draw_spots((lefts[2], top), f"error: predicted {MINUS} measured", error, symmetric, ERROR, alpha)
+        sheet.draw_bar(lefts[2] + CELL_IN, top, symmetric, ERROR)
+    if gene_map.trust != TRUSTED:
+        for x in lefts[-2:]:  # what was measured may be read
+            sheet.draw_frame(x, top, gene_map.trust)
 
 
 def _draw_scale_bar(sheet: Sheet, x: float, y: float, width_in: float) -> None:
