@@ -5,6 +5,7 @@ random and lie on disk, as cached ones do: their values change no cost. Linear c
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,12 @@ SIZES = (10_000, 30_000, 100_000)
 N_ALL = 10_000  # genes of the toy cohort that is fitted on all of them
 
 
-def draw_features(section, *_, **__):
-    """Return features of a section from disk, drawn there the first time."""
+def draw_features(section, encoder, **_):
+    """Return features of a section from disk, drawn there the first time; colour is real, for the controls read it."""
+    from hescribe.encode.features import embed_section
+
+    if encoder == "color":
+        return embed_section(section, encoder)
     path = Path(sys.argv[-1]) / f"{section.id}_{section.n_spots}.npy"
     if not path.exists():
         np.save(path, np.random.default_rng(0).standard_normal((section.n_spots, N_DIMS), dtype=np.float32))
@@ -77,7 +82,7 @@ def step(name):
         return {"panel_s": panel_s, "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
     _, model, _, _ = fit(N_GENES, N_GENES)
     section = spread(int(name))
-    draw_features(section)
+    draw_features(section, "any")
     start = time.perf_counter()
     table = predict_table(model, section)
     assert table.shape == (int(name), N_GENES)
@@ -87,7 +92,9 @@ def step(name):
 def run(name, folder):
     """Run one step in a process of its own."""
     command = [sys.executable, __file__, name, folder]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    environment = {**os.environ, "HESCRIBE_CACHE": folder}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():

@@ -210,6 +210,15 @@ def test_fit_auto_tells_what_is_wrong_and_leaves_nothing(cohort, tmp_path):
         assert not (tmp_path / "M").exists()
 
 
+def test_fit_writes_the_card_of_the_model_and_model_card_writes_it_again(cohort, model, tmp_path):
+    assert sorted(p.name for p in model.iterdir()) == ["README.md", "card.html", "model.json", "weights.safetensors"]
+    before = (model / "card.html").read_bytes()
+    assert given("model", "card", model)["written"] == [str(model / "card.html"), str(model / "README.md")]
+    assert (model / "card.html").read_bytes() == before
+    assert given("model", "card", model, "--out", tmp_path / "c.html")["written"] == [str(tmp_path / "c.html")]
+    assert "is no model folder: model.json is missing" in told("model", "card", cohort)
+
+
 def test_fit_takes_all_genes_or_those_of_a_file(cohort, tmp_path):
     wide = given("fit", "color_ridge", cohort, "--out", tmp_path / "M", "--genes", "all")
     assert wide["n_genes"] == 12

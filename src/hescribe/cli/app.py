@@ -26,8 +26,8 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
         raise typer.Exit
 
 
-for group in ("data", "bench"):
-    app.add_typer(importlib.import_module(f"hescribe.cli.{group}").app, name=group)
+for group, module in (("data", "data"), ("bench", "bench"), ("model", "card")):
+    app.add_typer(importlib.import_module(f"hescribe.cli.{module}").app, name=group)
 for module in ("model", "complete", "analyse", "machine", "demo"):
     importlib.import_module(f"hescribe.cli.{module}").add_to(app)
 

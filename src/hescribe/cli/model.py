@@ -94,6 +94,7 @@ def fit(
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
     from hescribe.data.folder import read_cohort  # noqa: PLC0415
     from hescribe.prep.spared_genes import read_gene_list  # noqa: PLC0415
+    from hescribe.report.model_card import write_cards  # noqa: PLC0415
 
     check_target(out, overwrite=overwrite)
     candidates = _candidates(method, models, params)
@@ -109,6 +110,7 @@ def fit(
     if genes == ALL:
         model = add_genes(model, data, rule)
     write_model(out, model, overwrite=overwrite)
+    write_cards(model.info, out)
     _tell_fit(out, model)
 
 
