@@ -53,7 +53,7 @@ class Params:
         wanted = get_type_hints(type(self))
         for name, value in values.items():
             kind = wanted[name]
-            if isinstance(value, Params):
+            if isinstance(value, Params) or getattr(kind, "_is_protocol", False):  # a component, or what must be one
                 fits = not isinstance(kind, type) or isinstance(value, kind)
             else:
                 try:

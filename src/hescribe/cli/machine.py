@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     PREDICTORS = "predictors"
+    ALIGNERS = "aligners"
     COMPLETERS = "completers"
     ENCODERS = "encoders"
     GENE_ENCODERS = "gene-encoders"
@@ -62,15 +63,16 @@ def doctor() -> None:
 
 @command
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: predictors, completers, encoders, gene-encoders, readers, protocols, datasets, rungs."""
+    """List what can be named: predictors, aligners, completers, encoders, readers, protocols, datasets, rungs ..."""
     if kind is Kind.DATASETS:
         from hescribe.cli.catalogue import list_datasets  # noqa: PLC0415 - the command line starts fast
 
         list_datasets()
         return
     rows = {
-        Kind.PREDICTORS: _predictors, Kind.COMPLETERS: _completers, Kind.ENCODERS: _encoders,
-        Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers, Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
+        Kind.PREDICTORS: _predictors, Kind.ALIGNERS: _aligners, Kind.COMPLETERS: _completers,
+        Kind.ENCODERS: _encoders, Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers,
+        Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -81,6 +83,13 @@ def _predictors() -> list[dict[str, object]]:
 
     cards = ((name, predictors.get(name).card) for name in predictors)
     return [{"name": n, "summary": c.summary, "transductive": c.transductive, "paper": c.paper} for n, c in cards]
+
+
+def _aligners() -> list[dict[str, object]]:
+    from hescribe.align.base import aligners  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, aligners.get(name).card) for name in aligners)
+    return [{"name": n, "summary": c.summary, "paper": c.paper} for n, c in cards]
 
 
 def _completers() -> list[dict[str, object]]:

@@ -1,0 +1,142 @@
+"""Aligners beside their controls: retrieval of held-out donors by pool, with depth and without, and seconds.
+
+Arguments: ``toy`` (seeds 0 and 1, designed on) or the path of an imported cohort; --seeds N; --models a,b;
+--sections A1,B4 of the cohort; --fov 112. A ridge as a retriever is what every aligner must beat; an untrained head,
+shuffled pairs, and darkness against depth are what it must leave behind. Directions are averaged where one number
+stands for both.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def models(fov_um):
+    """Return the aligners by the name they get in the table."""
+    from hescribe.align.infonce import InfoNCEAligner
+    from hescribe.align.siglip import SigLIPAligner
+    from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner
+    from hescribe.encode.gene.drvi import DRVIEncoder
+    from hescribe.encode.gene.mlp import MLPEncoder
+    from hescribe.predict.context import ContextPredictor
+    from hescribe.predict.ridge import RidgePredictor
+
+    infonce = InfoNCEAligner(fov_um=fov_um)
+    return {
+        "ridge retriever": RidgeRetriever(ridge=RidgePredictor(fov_um=fov_um)),
+        "colour ridge retriever": RidgeRetriever(ridge=RidgePredictor(encoder="color")),
+        "context ridge retriever": RidgeRetriever(ridge=ContextPredictor(fov_um=fov_um)),
+        "infonce": infonce,
+        "infonce section": infonce.with_params(standardise="section"),
+        "infonce mlp genes": infonce.with_params(gene_encoder=MLPEncoder()),
+        "infonce drvi genes": infonce.with_params(gene_encoder=DRVIEncoder()),
+        "siglip": SigLIPAligner(fov_um=fov_um),
+        "untrained": infonce.with_params(epochs=0),
+        "infonce shuffled": ShuffledPairsAligner(base=infonce),
+        "infonce on depth": infonce.with_params(gene_encoder=DepthEncoder()),
+        "density": DensityOnly(),
+    }
+
+
+def tasks(name, sections):
+    """Yield prediction tasks under donor-v1."""
+    from hescribe.bench.protocols import read_protocol
+    from hescribe.bench.task import PredictionTask
+    from hescribe.data.folder import read_cohort
+    from hescribe.data.toy import toy_cohort
+
+    protocol = read_protocol("donor-v1")
+    if name == "toy":
+        for seed in (0, 1):
+            yield PredictionTask(toy_cohort(seed, n_donors=6), protocol)
+        return
+    cohort = read_cohort(Path(name))
+    if sections:
+        cohort = cohort.where(lambda s: s.id in sections)
+    yield PredictionTask(cohort, protocol)
+
+
+def score(aligner, fold, seed):
+    """Return the scores of a fold, and those within sections whose mean was taken out: ``(rows, centred rows)``."""
+    from hescribe.bench.aligned import embed_fold
+    from hescribe.metrics.pairs import centre_sections
+    from hescribe.metrics.retrieval import score_retrieval
+
+    pairs, asking = embed_fold(aligner, fold)
+    rows = []
+    for without_depth in (False, True):
+        more = {"asking": asking, "without_depth": without_depth, "seed": seed}
+        rows += score_retrieval(pairs, sizes=(256, None), **more)
+    within = {"pools": ("within_section",), "sizes": (None,), "asking": asking}
+    centred = [r for w in (False, True) for r in score_retrieval(centre_sections(pairs), without_depth=w, **within)]
+    return rows, centred
+
+
+def summarise(rows, centred):
+    """Return the numbers of a line: means over sections, donors, directions."""
+    import numpy as np
+
+    from hescribe.metrics.stats import donor_mean
+
+    def mean(metric, pool, *, size=None, plain=True, direction=None, lift=False, of=rows):
+        found = [
+            (r.donor, r.lift if lift else r.value)
+            for r in of
+            if (r.metric, r.pool, r.asked_size, r.without_depth) == (metric, pool, size, not plain)
+            and direction in {None, r.direction}
+        ]
+        return donor_mean(found, n_resamples=1).value if found else np.nan
+
+    out, back = "image_to_expression", "expression_to_image"
+    return {
+        "AUC within": mean("auc", "within_section"),
+        "no depth": mean("auc", "within_section", plain=False),
+        "centred": mean("auc", "within_section", of=centred),
+        "no depth,": mean("auc", "within_section", plain=False, of=centred),
+        "lift@5 i2g": mean("recall_at_5", "within_section", direction=out, lift=True),
+        "g2i": mean("recall_at_5", "within_section", direction=back, lift=True),
+        "AUC others": mean("auc", "across_donors"),
+        "no depth ": mean("auc", "across_donors", plain=False),
+        "mixed R@5 i2g": mean("recall_at_5", "mixed", size=256, direction=out),
+        "g2i ": mean("recall_at_5", "mixed", size=256, direction=back),
+        "other i2g": mean("other_section", "mixed", size=256, direction=out),
+        "g2i  ": mean("other_section", "mixed", size=256, direction=back),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cohorts", nargs="+")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--models", default="")
+    parser.add_argument("--sections", default="")
+    parser.add_argument("--fov", type=float, default=112.0)
+    given = parser.parse_args()
+    chosen = [m for m in given.models.split(",") if m]
+    for name in given.cohorts:
+        folds = [
+            fold for task in tasks(name, given.sections.split(",") if given.sections else []) for fold in task.folds()
+        ]
+        print(f"\n{name}: {len(folds)} folds, {given.seeds} seeds; mean over sections, then donors")
+        for model, aligner in models((given.fov,)).items():
+            if chosen and model not in chosen:
+                continue
+            rows, centred, start = [], [], time.process_time()
+            for seed in range(given.seeds if "seed" in aligner.get_params() else 1):
+                seeded = aligner.with_params(seed=seed) if "seed" in aligner.get_params() else aligner
+                for fold in folds:
+                    of_fold = score(seeded, fold, seed)
+                    rows += of_fold[0]
+                    centred += of_fold[1]
+            seconds = (time.process_time() - start) / len(folds)
+            line = summarise(rows, centred)
+            print(
+                f"{model:24s}", " ".join(f"{k} {v:.3f}" for k, v in line.items()), f"{seconds:.0f} s a fold", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

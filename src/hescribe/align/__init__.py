@@ -1,0 +1,1 @@
+"""Aligners: what a spot looks like and what it expresses, in one space."""

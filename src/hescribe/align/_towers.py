@@ -1,0 +1,257 @@
+"""Two heads on frozen features, trained on pairs: what aligners with a contrastive loss do alike."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from hescribe.align.base import to_pairs
+from hescribe.data.cohort import Cohort
+from hescribe.data.section import Section
+from hescribe.encode.gene.base import GeneEncoder, encode_section, stack_counts
+from hescribe.encode.gene.pca import PCAEncoder
+from hescribe.encode.spot_inputs import SpotInputs, Standardise
+from hescribe.errors import InputError
+from hescribe.metrics.pairs import to_unit
+from hescribe.metrics.retrieval import score_retrieval
+from hescribe.metrics.stats import donor_mean
+from hescribe.params import Params
+from hescribe.prep.scale import Scale
+from hescribe.prep.split import inner_folds
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hescribe.encode.frozen_images import FrozenImages
+    from hescribe.train.contrastive import Loss, Towers
+
+Head = Literal["linear", "mlp"]
+GENE = "gene_"  # start of the names of what the gene encoder learned
+EPOCHS = (2, 5, 10, 20, 40)  # shortest first
+LIMITS = (
+    ("n_components", 1, np.inf), ("n_dims", 2, np.inf), ("dropout", 0, 0.99), ("epochs", 0, np.inf),
+    ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 2, np.inf), ("seed", 0, np.inf),
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class TowerAligner(Params):
+    """A head on image features and a head on the embedding of expression.
+
+    Parameters
+    ----------
+    encoder, fov_um, n_rings, standardise
+        What is read of the image: see ``SpotInputs``.
+    n_components
+        Image features are reduced to so many components of unit variance; None takes them scaled.
+    gene_encoder
+        Fitted on the train cohort, and frozen.
+    head, gene_head
+        ``"linear"``, or ``"mlp"`` with one hidden layer of twice ``n_dims``.
+    n_dims
+        Length of an embedding.
+    dropout
+        Share of the inputs and of the hidden units left out in training.
+    epochs
+        Passes over the train spots; None chooses among 2 to 40 by retrieval within sections of held-out train donors;
+        0 leaves the heads as they were drawn.
+    lr, weight_decay, batch_size, seed
+        Of the training.
+    """
+
+    encoder: str = "efficientnet_lite0"
+    fov_um: tuple[float, ...] | None = None
+    n_rings: int = 0
+    standardise: Standardise = "train"
+    n_components: int | None = 32
+    gene_encoder: GeneEncoder = field(default_factory=PCAEncoder)
+    head: Head = "mlp"
+    gene_head: Head = "mlp"
+    n_dims: int = 128
+    dropout: float = 0.2
+    epochs: int | None = None
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 256
+    seed: int = 0
+
+    @abstractmethod
+    def build(self, image: "nn.Module", expression: "nn.Module") -> "tuple[Towers, Loss]":
+        """Return the towers of two heads, and the loss of a batch."""
+
+    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
+        """Fit the gene encoder and train both heads.
+
+        Raises
+        ------
+        InputError
+            If a parameter is out of its limits, fewer than 2 spots are kept, or a section has no image or no counts.
+        PanelError
+            If the gene encoder knows less than half of the panel.
+        TrainingError
+            If the loss is not finite.
+        """
+        for name, low, high in LIMITS:
+            self.check_between(name, low, high)
+        if (n_kept := sum(int(s.kept.sum()) for s in train)) < 2:
+            raise InputError(f"an aligner needs at least 2 train spots to tell apart, got {n_kept}")
+        self.epochs_ = self._choose_epochs(train, val) if self.epochs is None else self.epochs
+        (fitted,) = self._learn(train, (self.epochs_,))
+        self.genes_ = train.genes
+        return self.set_fitted(fitted.state())
+
+    def embed_image(self, section: Section) -> np.ndarray:
+        """Return the embedding of every spot by its image, shape ``(n_spots, n_dims)`` float32, length 1."""
+        return self._fitted().embed_image(section)
+
+    def embed_expression(self, section: Section) -> np.ndarray:
+        """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
+        return self._fitted().embed_expression(section)
+
+    def images(self) -> "FrozenImages":
+        """Return what is read of images."""
+        from hescribe.encode.frozen_images import FrozenImages  # noqa: PLC0415 - imports torch
+
+        inputs = SpotInputs(
+            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
+        )
+        return FrozenImages(inputs=inputs, n_components=self.n_components, scaled=True, head=self._image_head)
+
+    def expression_head(self, n_in: int) -> "nn.Module":
+        """Return an untrained head on the embedding of expression."""
+        return _head(self.gene_head, n_in, self.n_dims, self.dropout)
+
+    def _image_head(self, n_in: int) -> "nn.Module":
+        return _head(self.head, n_in, self.n_dims, self.dropout)
+
+    def _learn(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedHeads]":
+        """Return what is learned after each of some ascending numbers of epochs."""
+        import torch  # noqa: PLC0415 - heavy
+
+        from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import train_towers  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
+
+        start = self.images().start(train)
+        gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
+        y = gene_encoder.encode(stack_counts(train), train.genes)
+        scale = Scale.of(y)
+        y = torch.from_numpy(np.asarray(scale.apply(y), dtype=np.float32))
+        with seeded(self.seed):
+            network, loss = self.build(start.tower(), self.expression_head(y.shape[1]))
+        recipe = Recipe(batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+        states = [{k: v.clone() for k, v in network.state_dict().items()}]
+        if epochs != (0,):
+            states = train_towers(network, start.x, lambda rows: (y[rows],), loss, recipe, snapshots=epochs)
+        found = []
+        for weights in states:
+            network.cpu().load_state_dict(weights, strict=True)
+            found.append(
+                FittedHeads(
+                    aligner=self,
+                    image=start.image,
+                    image_weights=trained_weights(network.image),
+                    gene_encoder=gene_encoder,
+                    scale=scale,
+                    expression_weights=trained_weights(network.expression),
+                )
+            )
+        return found
+
+    def _choose_epochs(self, train: Cohort, val: Cohort | None) -> int:
+        """Return the epochs after which held-out donors find their pairs best within a section."""
+        scores: list[list[tuple[str, float]]] = [[] for _ in EPOCHS]
+        folds = [(train, val)] if val is not None else inner_folds(train, view_um=self.images().view_um(train))
+        for inner, outer in folds:
+            if sum(int(s.kept.sum()) for s in inner) < 2 or not any(s.kept.sum() > 1 for s in outer):
+                continue
+            for of_epochs, fitted in zip(scores, self._learn(inner, EPOCHS), strict=True):
+                rows = score_retrieval(to_pairs(fitted, outer), pools=("within_section",), sizes=(None,))
+                of_epochs += [(r.donor, r.value) for r in rows if r.metric == "auc"]
+        if not scores[0]:
+            raise InputError("the train cohort is too small to choose epochs on; give epochs=")
+        return EPOCHS[int(np.argmax([donor_mean(s, n_resamples=1).value for s in scores]))]
+
+    def _fitted(self) -> "FittedHeads":
+        self.check_fitted()
+        state = self.get_fitted()
+        of_genes = {k.removeprefix(GENE): v for k, v in state.items() if k.startswith(GENE)}
+        gene_encoder: Any = self.gene_encoder.with_params().set_fitted(of_genes)  # type: ignore[attr-defined]
+        return FittedHeads(
+            aligner=self,
+            image=state["image_"],
+            image_weights=state["image_weights_"],
+            gene_encoder=gene_encoder,
+            scale=Scale(state["expression_mean_"], state["expression_sd_"]),
+            expression_weights=state["expression_weights_"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedHeads:
+    """What is left of a training.
+
+    Parameters
+    ----------
+    aligner
+        Its parameters say what is read and how the heads are built.
+    image
+        How what the image head reads came about.
+    image_weights
+        Of the image head.
+    gene_encoder
+        Fitted.
+    scale
+        Of what it gives.
+    expression_weights
+        Of the other head.
+    """
+
+    aligner: TowerAligner
+    image: dict[str, np.ndarray]
+    image_weights: dict[str, np.ndarray]
+    gene_encoder: GeneEncoder
+    scale: Scale
+    expression_weights: dict[str, np.ndarray]
+
+    def state(self) -> dict[str, Any]:
+        """Return the fitted attributes of an aligner, in arrays and plain values that can be saved."""
+        of_genes: dict[str, Any] = self.gene_encoder.get_fitted()  # type: ignore[attr-defined]
+        return {
+            "image_": self.image,
+            "image_weights_": self.image_weights,
+            "expression_mean_": self.scale.mean,
+            "expression_sd_": self.scale.sd,
+            "expression_weights_": self.expression_weights,
+            **{GENE + name: value for name, value in of_genes.items()},
+        }
+
+    def embed_image(self, section: Section) -> np.ndarray:
+        """Return the embedding of every spot by its image, shape ``(n_spots, n_dims)`` float32, length 1."""
+        _, found = self.aligner.images().embed(section, self.image, self.image_weights)
+        return to_unit(found).astype(np.float32)
+
+    def embed_expression(self, section: Section) -> np.ndarray:
+        """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
+        import torch  # noqa: PLC0415 - heavy
+
+        from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
+
+        y = np.asarray(self.scale.apply(encode_section(self.gene_encoder, section)), dtype=np.float32)
+        with seeded(0):  # of weights that are replaced: the caller's random numbers stay as they were
+            head = self.aligner.expression_head(y.shape[1])
+        load_trained(head, self.expression_weights)
+        with torch.inference_mode():
+            found: np.ndarray = head.eval()(torch.from_numpy(y)).numpy()
+        return to_unit(found).astype(np.float32)
+
+
+def _head(kind: Head, n_in: int, n_dims: int, dropout: float) -> "nn.Module":
+    from torch import nn  # noqa: PLC0415 - heavy
+
+    if kind == "linear":
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_in, n_dims))
+    hidden = (nn.Linear(n_in, 2 * n_dims), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * n_dims, n_dims))
+    return nn.Sequential(nn.Dropout(dropout), *hidden)
