@@ -15,21 +15,24 @@ from pathlib import Path
 import numpy as np
 from scaling import peak_mb
 
-N_DIMS, N_GENES, TARGET_S = 1280, 1000, 30.0
+N_GENES, TARGET_S = 1000, 30.0
+CHEAP = ("color", "look")  # that controls and doubts read
 SIZES = (10_000, 30_000, 100_000)
 N_ALL = 10_000  # genes of the toy cohort that is fitted on all of them
 
 
 def draw_features(section, encoder, **_):
-    """Return features of a section from disk, drawn there the first time; colour is real, for the controls read it."""
+    """Return features of a section from disk, drawn there the first time; small toy sections keep cheap ones."""
+    from hescribe.encode.base import create_encoder
     from hescribe.encode.features import embed_section
 
-    if encoder == "color":
+    if section.id != "large" and encoder in CHEAP:
         return embed_section(section, encoder)
-    path = Path(sys.argv[-1]) / f"{section.id}_{section.n_spots}.npy"
+    card = create_encoder(encoder).card
+    path, shape = Path(sys.argv[-1]) / f"{section.id}_{encoder}_{section.n_spots}.npy", (section.n_spots, card.n_dims)
     if not path.exists():
-        np.save(path, np.random.default_rng(0).standard_normal((section.n_spots, N_DIMS), dtype=np.float32))
-    return np.load(path)
+        np.save(path, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    return np.hstack([np.load(path)] * len(card.fov_um))
 
 
 def spread(n_spots):
@@ -52,21 +55,22 @@ def spread(n_spots):
     return Section("large", "new", table, image, SectionCard(technology=TECHNOLOGIES["toy"], pitch_um=200.0))
 
 
-def fit(n_genes, n_panel):
+def fit(model, n_genes, n_panel):
     """Fit a context ridge on 1,536 toy spots; return the seconds, the model, the cohort and the protocol."""
     from dataclasses import replace
 
+    from hescribe.bench import doubt
     from hescribe.bench.fitting import fit_model
     from hescribe.bench.ladder import create_model
     from hescribe.bench.protocols import read_protocol
     from hescribe.data.toy import toy_cohort
-    from hescribe.predict import _inputs
+    from hescribe.encode import spot_inputs
 
-    _inputs.embed_section = draw_features
-    cohort = toy_cohort(0, n_donors=6, n_spots=256, n_genes=n_genes, mpp=4.0)
+    spot_inputs.embed_section = doubt.embed_section = draw_features
+    cohort = toy_cohort(0, n_donors=3, n_spots=512, n_genes=n_genes, mpp=4.0)
     protocol = replace(read_protocol("donor-v1"), n_genes=n_panel)
     start = time.perf_counter()
-    model = fit_model(create_model("context_ridge"), cohort, protocol)
+    model = fit_model(create_model(model), cohort, protocol)
     return time.perf_counter() - start, model, cohort, protocol
 
 
@@ -76,13 +80,14 @@ def step(name):
     from hescribe.bench.fitting import predict_table
 
     if name == "fit":
-        panel_s, model, cohort, protocol = fit(N_ALL, 250)
+        panel_s, model, cohort, protocol = fit("context_ridge", N_ALL, 250)
         start = time.perf_counter()
         add_genes(model, cohort, protocol)
         return {"panel_s": panel_s, "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
-    _, model, _, _ = fit(N_GENES, N_GENES)
+    _, model, _, _ = fit("context_ridge:alpha=10000.0", N_GENES, N_GENES)
     section = spread(int(name))
-    draw_features(section, "any")
+    for encoder in ("efficientnet_lite0", "look"):
+        draw_features(section, encoder)
     start = time.perf_counter()
     table = predict_table(model, section)
     assert table.shape == (int(name), N_GENES)

@@ -277,6 +277,19 @@ def test_predict_names_the_training_spots_that_predictions_rest_on(cohort, model
     assert not (tmp_path / "Q").exists()
 
 
+def test_predict_draws_the_regions_that_a_prediction_rests_on(cohort, model, tmp_path):
+    words = ("predict", model, cohort / "sections/s1.h5ad", "--out", tmp_path / "P")
+    given(*words, "--explain-gene", "GENE1", "--explain-spot", "3x3")
+    assert (tmp_path / "P/s1.GENE1.3x3.png").read_bytes().startswith(b"\x89PNG")
+    for options, message in (
+        (("--explain-gene", "GENE1"), "--explain-gene and --explain-spot go together"),
+        (("--explain-gene", "NOVEL", "--explain-spot", "3x3"), "does not predict NOVEL"),
+        (("--explain-gene", "GENE1", "--explain-spot", "33x3"), "has no spot '33x3'; its spots are named like '0x0'"),
+    ):
+        assert message in told(*words[:-1], tmp_path / "Q", *options)
+        assert not (tmp_path / "Q").exists()
+
+
 def test_predict_tells_what_it_cannot_predict(cohort, model, tmp_path):
     out = tmp_path / "P"
     shutil.copy(cohort / "sections/s1.h5ad", tmp_path / "lone.h5ad")

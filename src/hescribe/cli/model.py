@@ -1,5 +1,6 @@
 """``hescribe embed``, ``fit`` and ``predict``."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,6 +181,10 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Write the training spots that predictions rest on, one CSV a section.")
     ] = False,
+    explain_gene: Annotated[
+        str | None, typer.Option(help="Gene whose prediction in --explain-spot is drawn over the image it rests on.")
+    ] = None,
+    explain_spot: Annotated[str | None, typer.Option(help="Spot for --explain-gene, by its name.")] = None,
 ) -> None:
     """Predict expression; on a bare image, on a grid of spots over the tissue."""
     from hescribe.bench.fitting import check_explains, predict_table, write_neighbours  # noqa: PLC0415 - the command line starts fast
@@ -192,10 +197,11 @@ def predict(
     fitted = read_model(model)
     if explain:
         check_explains(fitted)
-    dataset = _dataset_of(source)
+    dataset, sections = _dataset_of(source), _sections(source, mpp, fitted.info.pitch_um)
+    asked = _asked(fitted, sections, explain_gene, explain_spot)
     done, left_out = [], []
     prints, doubts = [], {}
-    for section in _sections(source, mpp, fitted.info.pitch_um):
+    for section in sections:
         if section.image is None:
             left_out.append(section.id)
             continue
@@ -204,6 +210,8 @@ def predict(
         write_map(out / f"{section.id}.png", section, table)
         if explain:
             write_neighbours(out / f"{section.id}.neighbours.csv", fitted, section)
+        if section.id in asked:
+            _draw_regions(out, fitted, section, *asked[section.id])
         done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
         prints.append(take_print(section, dataset, frozenset(fitted.info.panel)))
         doubts[section.id] = list(table.uns["hescribe"].get("doubts", ()))
@@ -219,6 +227,39 @@ def predict(
     data = {"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen}
     OUTPUT.result({**data, "doubts": {section: found for section, found in doubts.items() if found}})
     OUTPUT.table(done)
+
+
+def _asked(
+    model: "FittedModel", sections: "list[Section]", gene: str | None, spot: str | None
+) -> "dict[str, tuple[str, str]]":
+    """Return the gene and the spot to explain in each section that has the spot.
+
+    Raises
+    ------
+    InputError
+        If only one of the two is given, or no section has such a spot; PanelError if the model lacks the gene.
+    """
+    from hescribe.bench.regions import check_asked  # noqa: PLC0415 - the command line starts fast
+
+    if gene is None and spot is None:
+        return {}
+    if gene is None or spot is None:
+        raise InputError("--explain-gene and --explain-spot go together: one prediction is explained at a time")
+    with_image = [s for s in sections if s.image is not None]
+    found = [s for s in with_image if spot in s.table.obs_names] or with_image[:1]
+    for section in found:
+        check_asked(model, section, spot, gene)
+    return {s.id: (spot, gene) for s in found}
+
+
+def _draw_regions(out: Path, model: "FittedModel", section: "Section", spot: str, gene: str) -> None:
+    """Draw which regions of the image a prediction rests on."""
+    from hescribe.bench.regions import cover_regions  # noqa: PLC0415 - the command line starts fast
+    from hescribe.report.regions import write_regions  # noqa: PLC0415
+
+    name = re.sub(r"[^\w.-]", "_", f"{section.id}.{gene}.{spot}")
+    trust = str(model.info.scores[gene]["trust"])
+    write_regions(out / f"{name}.png", section, cover_regions(model, section, spot, gene), trust)
 
 
 def _dataset_of(source: Path) -> str:

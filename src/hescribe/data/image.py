@@ -152,3 +152,62 @@ class LazyImage:
     def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
         """Return a region, shape ``(h, w, 3)`` uint8."""
         return read_region(self.pixels, self.mpp, x_um, y_um, size_um, mpp)
+
+
+@dataclass(frozen=True)
+class CoveredImage:
+    """Another image with a square covered by one colour: what a model says without seeing that place.
+
+    Parameters
+    ----------
+    base
+        The image.
+    corner_um, side_um
+        Upper left corner (x, y) and side of the square.
+    rgb
+        The colour.
+    """
+
+    base: ImageSource
+    corner_um: tuple[float, float]
+    side_um: float
+    rgb: tuple[int, int, int]
+
+    @property
+    def mpp(self) -> float:
+        """Size of a pixel at full resolution in um."""
+        return self.base.mpp
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height in um."""
+        return self.base.size_um
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the image, the square and the colour."""
+        return f"{self.base.fingerprint} covered {self.corner_um} {self.side_um} {self.rgb}"
+
+    def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
+        """Return a region, shape ``(h, w, 3)`` uint8; pixels that are covered by half or more show the colour."""
+        pixels = self.base.read(x_um, y_um, size_um, mpp).copy()
+        columns, rows = (
+            slice(*(max(round(float(to_px(at - start, mpp))), 0) for at in (corner, corner + self.side_um)))
+            for corner, start in zip(self.corner_um, (x_um, y_um), strict=True)
+        )
+        pixels[rows, columns] = self.rgb
+        return pixels
+
+    def is_near(self, xy_um: np.ndarray, fov_um: float) -> np.ndarray:
+        """Return which patches show any of the square or lie within a pixel of it.
+
+        Parameters
+        ----------
+        xy_um
+            Centres of the patches, shape ``(n, 2)``.
+        fov_um
+            Their side.
+        """
+        centre = np.array(self.corner_um) + self.side_um / 2
+        reach = (fov_um + self.side_um) / 2 + self.mpp
+        return np.asarray((np.abs(xy_um - centre) < reach).all(axis=1))

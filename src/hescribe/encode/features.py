@@ -7,7 +7,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 
 from hescribe import settings
 from hescribe._support import write_whole
+from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
 from hescribe.encode import accelerate
 from hescribe.encode.base import ImageEncoder, create_encoder
@@ -150,6 +151,8 @@ def embed_tiles(
 
 
 def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: Path) -> np.ndarray:
+    if isinstance(section.image, CoveredImage):
+        return _embed_covered(section, section.image, encoder, fov_um, folder)
     facts = _facts(section, encoder, fov_um)
     where = _place(folder, encoder, facts)
     with _one_at_a_time:  # an encoder keeps every core busy; two threads must not do the same work
@@ -162,6 +165,18 @@ def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: P
                 found = np.load(where, allow_pickle=False)
             memory.add(str(where), _frozen(found))
         return found
+
+
+def _embed_covered(
+    section: Section, image: CoveredImage, encoder: ImageEncoder, fov_um: float, folder: Path
+) -> np.ndarray:
+    """Embed again only the patches that a covered square touches; nothing of that is kept."""
+    found = _embed_one(replace(section, image=image.base), encoder, fov_um, folder).copy()
+    near = image.is_near(section.xy_um, fov_um)
+    if near.any():
+        part = section.with_table(section.table[near].copy())
+        found[near] = np.concatenate([encoder.encode(p) for p in iter_patches(part, fov_um, encoder.card.px)])
+    return _frozen(found)
 
 
 def _place(folder: Path, encoder: ImageEncoder, facts: dict[str, object]) -> Path:
