@@ -53,7 +53,16 @@ def test_one_donor_is_left_out_block_by_block():
 
 def test_a_single_spot_is_enough_and_the_rest_is_unlike_it():
     looks = Looks.fit({"A": np.zeros((1, 2))})
-    assert looks.score(np.array([[0.0, 0.0], [3.0, 0.0]])).tolist() == [0.0, 1.0]
+    score = looks.score(np.array([[0.0, 0.0], [3.0, 0.0], [4.0, 0.0]]))
+    assert score[0] == 0.0
+    assert 0.99 < score[1] <= score[2] <= 1.0
+
+
+def test_the_further_from_all_training_spots_the_higher_the_score():
+    """It stays below 1, and does not end in a tie where a slide is unlike as a whole."""
+    looks = Looks.fit(donors(6))
+    score = looks.score(np.array([[10.0, 0.0, 0.0], [20.0, 0.0, 0.0], [80.0, 0.0, 0.0]]))
+    assert 0.99 < score[0] < score[1] < score[2] < 1.0
 
 
 def test_the_side_on_which_a_fact_leaves_its_range_is_told():

@@ -124,4 +124,7 @@ def _points(values: np.ndarray) -> np.ndarray:
 
 
 def _rank(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.searchsorted(points, values, side="left") / len(points)
+    """Return the share of points below each value, under 1; values beyond all points share the last step in order."""
+    share = np.searchsorted(points[:-1], values, side="left") / len(points)
+    further = np.clip(1 - points[-1] / np.maximum(values, 1e-12), 0, 1)
+    return np.asarray(share + further / len(points))

@@ -37,7 +37,7 @@ TRUSTED = "predictable"
 TRUST_ORDER = {TRUSTED: 0, "weak": 1, "untested": 2, "do not use": 3}
 # What a reader is told below the maps of genes of a class; what is hatched is not to be read.
 TRUST_WORDS = {
-    "weak": "dashed frame, weak: above chance on held-out donors, but not without depth or not in every donor",
+    "weak": "dashed frame, weak: above chance as a mean over held-out donors, but not in each, or only by depth",
     "untested": "hatched, untested: not compared with chance on held-out donors",
     "do not use": "hatched, do not use: no better than chance on held-out donors",
 }
