@@ -1,8 +1,8 @@
 """Genes beyond the panel: a fitted model is given all measured genes, in blocks, each with its own trust class.
 
 Parameters are chosen on the protocol's panel, where the signal is; the other genes follow from the same decomposition
-or bank. No more than a block of genes is held densely for all spots, so that memory grows with spots and not with
-spots times genes. The trust class of every gene comes from donors that the fit had not seen.
+or bank. A block of genes at a time is held densely for all spots, and all genes for one section, so that memory grows
+with the spots and not with spots times genes. The trust class of a gene comes from donors that the fit had not seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,8 @@ def add_genes(model: FittedModel, cohort: Cohort, protocol: Protocol) -> FittedM
     task = PredictionTask(cohort, protocol)
     genes, panel = task.prepared.genes, model.info.genes
     wide = _fit_wide(task, model.predictor, task.prepared)
-    found = [_test_fold(task, model, *sides) for sides in track(_folds(task, panel), "testing all genes")]
+    folds = [] if model.interval is None else _folds(task, panel)
+    found = [_test_fold(task, model, *sides) for sides in track(folds, "testing all genes")]
     info = replace(model.info, genes=genes, chosen_on=panel, scores=to_scores(_trust(found, genes)))
     interval = None if model.interval is None else _interval(found, rests_on=model.interval.info.rests_on)
     info = replace(info, interval=None if interval is None else interval.info)
@@ -74,14 +75,15 @@ def add_genes(model: FittedModel, cohort: Cohort, protocol: Protocol) -> FittedM
 
 @dataclass(frozen=True)
 class _Tested:
-    """What came of a fold: scores of model and shuffled pairs, and residuals of each section, as points."""
+    """What came of a fold: scores of model and shuffled pairs, and the donor's residuals as points."""
 
     scores: list[pd.DataFrame]
-    residuals: list[tuple[str, np.ndarray]]
+    donor: str
+    residuals: np.ndarray
 
 
 def _folds(task: PredictionTask, panel: tuple[str, ...]) -> list[tuple[Cohort, Cohort]]:
-    """Return train and test sides with all genes: donors held out, or blocks of a single one."""
+    """Return train and test sides with all genes: donors held out, or blocks of a single one, which give intervals."""
     whole = task.prepared
     if len(whole.donors) < 2:
         return inner_folds(whole, view_um=BLOCK_MARGIN * max(s.card.pitch_um or 0.0 for s in whole))
@@ -104,47 +106,59 @@ def _test_fold(task: PredictionTask, model: FittedModel, train: Cohort, test: Co
     """Fit on one side as on the whole cohort, panel first, and score every gene of the other."""
     fresh = model.predictor.with_params()  # type: ignore[attr-defined]
     wide = _fit_wide(task, fresh.fit(task.on_panel(train, model.info.genes)), train)
-    found = _Tested([], [])
+    scores: list[pd.DataFrame] = []
+    points = []
     for section in test:
-        _add_section(found, task, section, wide.predict(section.blind()).mean[section.kept])
+        y_pred = wide.predict(section.blind()).mean[section.kept]
+        points.append(np.hstack([_score_block(scores, task, section, *b) for b in _split(section.genes, y_pred)]))
+    scores += _score_null(task, train, test)
+    return _Tested(scores, test[0].donor, to_points(np.concatenate(points), test[0].donor))
+
+
+def _score_null(task: PredictionTask, train: Cohort, test: Cohort) -> list[pd.DataFrame]:
+    """Return what shuffled pairs reach, on some of the genes."""
+    scores: list[pd.DataFrame] = []
     few = _evenly_by_abundance(task.prepared)
     few_train, few_test = task.on_panel(train, few), task.on_panel(test, few)
     for seed in range(N_SHUFFLES):
         shuffled = ShuffledPairs(seed=seed).fit(few_train)
         for section in few_test:
             y_pred = shuffled.predict(section.blind()).mean[section.kept]
-            found.scores.extend(_score(section, y_pred, model=ShuffledPairs.name, seed=seed))
-    return found
+            scores.extend(_score(section, y_pred, model=ShuffledPairs.name, seed=seed))
+    return scores
 
 
-def _add_section(found: _Tested, task: PredictionTask, section: Section, y_pred: np.ndarray) -> None:
-    """Add the scores and the residuals of a section, block by block."""
-    points, unit, depth = [], normaliser(section, task.protocol.target), section.depth[section.kept]
-    for block, own in zip(_blocks(section.genes), np.split(y_pred, _ends(y_pred.shape[1]), axis=1), strict=True):
-        on_block = task.on_panel(replace(task.prepared, sections=(section,)), block)[0]
-        ceiling = noise_ceiling(on_block.layer(keys.COUNTS), depth, unit, n_splits=N_SPLITS)
-        found.scores.extend(_score(on_block, own, model="model", seed=0, ceiling=ceiling))
-        points.append(to_points(on_block.layer(keys.TARGET) - own, section.donor))
-    found.residuals.append((section.donor, np.hstack(points)))
+def _split(genes: tuple[str, ...], y_pred: np.ndarray) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Yield blocks of genes, each with its columns of a prediction."""
+    start = 0
+    for block in _blocks(genes):
+        yield block, y_pred[:, start : start + len(block)]
+        start += len(block)
 
 
-def _ends(n_genes: int) -> list[int]:
-    """Return where blocks after the first begin."""
-    return list(range(BLOCK, n_genes, BLOCK))
+def _score_block(
+    scores: list[pd.DataFrame], task: PredictionTask, section: Section, block: tuple[str, ...], y_pred: np.ndarray
+) -> np.ndarray:
+    """Add the scores of a block of genes of a section, and return its residuals as points."""
+    on_block = task.on_panel(replace(task.prepared, sections=(section,)), block)[0]
+    unit, depth = normaliser(section, task.protocol.target), section.depth[section.kept]
+    ceiling = noise_ceiling(on_block.layer(keys.COUNTS), depth, unit, n_splits=N_SPLITS)
+    scores.extend(_score(on_block, y_pred, model="model", seed=0, ceiling=ceiling))
+    return to_points(on_block.layer(keys.TARGET) - y_pred, section.donor)
 
 
 def _trust(found: Sequence[_Tested], genes: tuple[str, ...]) -> pd.DataFrame:
     """Return the trust table of all genes; every one is untested with a single donor."""
-    table = pd.concat([scores for tested in found for scores in tested.scores])
-    if table["donor"].nunique() < 2:
+    if len({tested.donor for tested in found}) < 2:
         return pd.DataFrame({keys.TRUST: "untested"}, index=list(genes))
-    return trust_table(table, "model").reindex(list(genes))
+    rows = pd.concat([scores for tested in found for scores in tested.scores])
+    return trust_table(rows, "model").reindex(list(genes))
 
 
 def _interval(found: Sequence[_Tested], *, rests_on: RestsOn) -> Interval:
     by_donor: dict[str, list[np.ndarray]] = {}
-    for donor, points in (r for tested in found for r in tested.residuals):
-        by_donor.setdefault(donor, []).append(points)
+    for tested in found:  # the blocks of a single donor are several folds
+        by_donor.setdefault(tested.donor, []).append(tested.residuals)
     return fit_interval({donor: np.concatenate(p) for donor, p in by_donor.items()}, rests_on=rests_on)
 
 
