@@ -15,7 +15,7 @@ POOLS: dict[PoolKind, str] = {
     "across_donors": "spots of other donors, each alike; a hit is one of the 10 that express most like the query",
     "mixed": "half its section, half other donors, each alike: the slide's offset can hide the pair",
 }
-COMPARED = 2**23  # queries times candidates at once: 64 MB
+COMPARED = 2**21  # queries times candidates at once: 16 MB, which stays in the cache
 
 
 class Pool(NamedTuple):

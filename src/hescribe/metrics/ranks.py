@@ -54,20 +54,25 @@ def find(similarity: np.ndarray, is_hit: np.ndarray) -> Found:
     n_hits = int(is_hit[0].sum())
     of_hits = similarity[is_hit].reshape(n_queries, n_hits)
     best = of_hits.max(axis=1, keepdims=True)
-    equal = np.abs(similarity - best) <= SAME
+    hits = np.count_nonzero(of_hits >= best - SAME, axis=1)
     won = np.zeros(n_queries)
     for level in of_hits.T[:, :, None]:
-        lower = ((similarity < level - SAME) & ~is_hit).sum(axis=1)
-        same = ((np.abs(similarity - level) <= SAME) & ~is_hit).sum(axis=1)
-        won += lower + same / 2
+        won += _below(similarity, level) - _below(of_hits, level)  # other candidates alone
     n_pairs = n_hits * (n - n_hits)
+    better = np.count_nonzero(similarity > best + SAME, axis=1)
     return Found(
         n_candidates=n,
-        better=(similarity > best + SAME).sum(axis=1),
-        hits=(equal & is_hit).sum(axis=1),
-        others=(equal & ~is_hit).sum(axis=1),
+        better=better,
+        hits=hits,
+        others=np.count_nonzero(similarity >= best - SAME, axis=1) - better - hits,
         auc=won / n_pairs if n_pairs else np.full(n_queries, np.nan),
     )
+
+
+def _below(similarity: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Return how many of each row are below a level, a tie counting half."""
+    below = np.count_nonzero(similarity < level - SAME, axis=1)
+    return (below + np.count_nonzero(similarity <= level + SAME, axis=1)) / 2
 
 
 def join(parts: list[Found]) -> Found:
@@ -137,7 +142,15 @@ def chance_median_rank(n_candidates: int, n_hits: int) -> float:
     >>> chance_median_rank(64, 1), chance_median_rank(63, 1)
     (32.5, 32.0)
     """
-    total, rank = comb(n_candidates, n_hits), 1
-    while 2 * comb(n_candidates - rank, n_hits) > total:  # no hit in the first places is likelier than not
-        rank += 1
-    return rank + 0.5 if 2 * comb(n_candidates - rank, n_hits) == total else float(rank)
+    total = comb(n_candidates, n_hits)
+
+    def first(*, reached: bool) -> int:
+        """Return the first rank up to which a hit is likelier than not, or as likely if that is enough."""
+        low, high = 1, n_candidates
+        while low < high:
+            middle = (low + high) // 2
+            missed = 2 * comb(n_candidates - middle, n_hits)
+            low, high = (low, middle) if missed < total or (reached and missed == total) else (middle + 1, high)
+        return low
+
+    return (first(reached=True) + first(reached=False)) / 2

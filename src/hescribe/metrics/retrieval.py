@@ -211,9 +211,9 @@ def _score(
 
 
 def _nearest(likeness: np.ndarray, n_hits: int) -> np.ndarray:
-    """Return which candidates express most like the query, ties to the first, same shape."""
+    """Return which candidates express most like the query, same shape; of equals at the end any."""
     is_hit = np.zeros(likeness.shape, dtype=bool)
-    np.put_along_axis(is_hit, np.argsort(-likeness, axis=1, kind="stable")[:, :n_hits], values=True, axis=1)
+    np.put_along_axis(is_hit, np.argpartition(-likeness, n_hits - 1, axis=1)[:, :n_hits], values=True, axis=1)
     return is_hit
 
 
