@@ -36,7 +36,7 @@ def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, 
     if settings.is_offline():
         raise DataAccessError(
             f"{names[0]} of {repository} is not on this machine and the network is switched off; "
-            f"download it from {page} and give what you have with weights="
+            f"download it from {page} and give its path with weights="
         )
     for name in names:
         try:

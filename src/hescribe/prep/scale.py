@@ -21,6 +21,19 @@ class Scale:
         sd = x.std(axis=0)
         return cls(x.mean(axis=0), np.where(sd > CONSTANT * np.median(sd), sd, np.inf).astype(x.dtype))
 
+    @classmethod
+    def overall(cls, x: np.ndarray) -> "Scale":
+        """Return the scale of ``x`` with one sd for all inputs, which keeps their sizes beside each other.
+
+        Examples
+        --------
+        >>> Scale.overall(np.array([[-3.0, 0.5], [3.0, -0.5]])).apply(np.array([[3.0, 0.5]])).round(2).tolist()
+        [[1.39, 0.23]]
+        """
+        mean = x.mean(axis=0)
+        sd = float(np.sqrt(np.square(x - mean).mean()))
+        return cls(mean, np.full(x.shape[1], sd or np.inf, dtype=x.dtype))
+
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return standardised inputs, cut at 10 sd; constant ones are 0."""
         return np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT)

@@ -137,10 +137,11 @@ class TestDrvi:
         with seeded(0):
             network = SplitNetwork(5, 3, 2).eval()
         z, section = torch.tensor([[0.3, -1.0, 2.0]]), torch.tensor([1])
-        alone = [
-            network.say(torch.cat([z[0, k] * network.split[k], network.section(section)[0]])).exp() for k in range(3)
-        ]
-        torch.testing.assert_close(network.log_rate(z, section)[0].exp(), sum(alone))
+        inputs = [torch.cat([z[0, k] * network.split[k], network.section(section)[0]]) for k in range(3)]
+        network.start(torch.tensor([2.0, 1.0, 1.0, 4.0, 2.0]))  # a mean spot has 10 counts
+        alone = [network.to_genes(network.say(x)).exp() for x in inputs]
+        rate = network.log_rate(z, section, torch.tensor([30.0]))[0].exp()
+        torch.testing.assert_close(rate, 3 * sum(alone))
 
     def test_training_explains_counts_better(self):
         cohort, _ = two_kinds()
@@ -149,10 +150,27 @@ class TestDrvi:
         def explained(n_steps):
             encoder = DRVIEncoder(n_dims=4, n_steps=n_steps).fit(cohort)
             network, x = encoder.restore(), torch.from_numpy(encoder._scale().transform(counts.numpy()))
-            rate = network.log_rate(network.embed(x), torch.arange(8).repeat_interleave(16))
+            rate = network.log_rate(network.embed(x), torch.arange(8).repeat_interleave(16), counts.sum(dim=1))
             return log_negative_binomial(counts, rate, network.log_dispersion).sum(dim=1).mean().item()
 
         assert explained(60) > explained(1) + 2
+
+    def test_a_fit_begins_at_the_mean_of_each_gene(self):
+        with seeded(0):
+            network = SplitNetwork(3, 4, 1).eval()
+        network.start(torch.tensor([0.01, 1.0, 100.0]))
+        rate = network.log_rate(torch.zeros(1, 4), torch.tensor([0]), torch.tensor([101.01]))[0].exp()
+        assert ((rate / torch.tensor([0.01, 1.0, 100.0])).log().abs() < 1.5).all()
+
+    def test_depth_is_told_to_the_decoder_so_that_the_embedding_need_not_hold_it(self):
+        rng = np.random.default_rng(0)
+        same = cohort_of(rng.poisson(3.0 * rng.lognormal(0, 0.8, (128, 1)) * np.ones(12)), n_sections=8)
+        kinds, _ = two_kinds()
+        spread = [
+            DRVIEncoder(n_dims=4, n_steps=200).fit(c).encode(stack_counts(c), c.genes).var(axis=0).sum()
+            for c in (same, kinds)
+        ]
+        assert spread[0] < 0.3 * spread[1]
 
     def test_sections_are_told_to_the_decoder_so_that_the_embedding_need_not_hold_them(self):
         cohort, kind = two_kinds(shift=1.0)

@@ -12,11 +12,18 @@ from hescribe.errors import InputError
 from hescribe.train.loop import Recipe, train_steps
 
 N_HIDDEN = 128
+LEAST = 1e-3  # counts; a gene that no train spot has
 WARM_UP = 0.5  # share of the steps in which the weight of the divergence rises to 1
 
 
 class PanelNetwork(nn.Module):
     """What is trained on the log counts of spots and embeds them."""
+
+    halves: bool = False  # whether it reads one half of the counts in training
+
+    def start(self, mean: Tensor) -> None:
+        """Set out from the mean raw count of each gene in the train spots, shape ``(n_genes,)``."""
+        del mean
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the embedding of centred log counts, shape ``(n, n_dims)``."""
@@ -39,8 +46,6 @@ class PanelNetwork(nn.Module):
             Of the divergence from the prior.
         """
         raise NotImplementedError
-
-    halves: bool = False  # whether it reads one half of the counts in training
 
 
 class HalvesNetwork(PanelNetwork):
@@ -80,11 +85,15 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 class SplitNetwork(PanelNetwork):
     """A variational autoencoder whose decoder reads each latent dimension apart and adds up what they say of a gene.
 
+    The sum is that of a spot with the mean total of the train spots, and is scaled to the spot's own.
+
     Parameters
     ----------
     n_genes, n_dims, n_sections
         Width of what comes in and of the embedding; sections, which only the decoder is told.
     """
+
+    log_total: Tensor
 
     def __init__(self, n_genes: int, n_dims: int, n_sections: int) -> None:
         super().__init__()
@@ -92,21 +101,38 @@ class SplitNetwork(PanelNetwork):
         self.to_mean, self.to_log_var = nn.Linear(N_HIDDEN, n_dims), nn.Linear(N_HIDDEN, n_dims)
         self.split = nn.Parameter(torch.randn(n_dims, n_dims) / math.sqrt(n_dims))
         self.section = nn.Embedding(n_sections, n_dims)
-        to_genes = nn.Linear(N_HIDDEN, n_genes)
-        nn.init.constant_(to_genes.bias, -math.log(n_dims))  # so that the sum over the dimensions starts near 1
-        self.say = nn.Sequential(_block(2 * n_dims, N_HIDDEN), _block(N_HIDDEN, N_HIDDEN), to_genes)
+        self.say = nn.Sequential(_block(2 * n_dims, N_HIDDEN), _block(N_HIDDEN, N_HIDDEN))
+        self.to_genes = nn.Linear(N_HIDDEN, n_genes)
         self.log_dispersion = nn.Parameter(torch.ones(n_genes))
+        self.register_buffer("log_total", torch.tensor(0.0))
+
+    def start(self, mean: Tensor) -> None:
+        """Let the sum over the dimensions begin at the mean: levels would take thousands of steps to be learned."""
+        with torch.no_grad():
+            self.to_genes.bias.copy_(torch.log(mean + LEAST) - math.log(len(self.split)))
+            self.log_total.copy_(torch.log(mean.sum().clamp(min=1.0)))
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the mean of the posterior, shape ``(n, n_dims)``."""
         found: Tensor = self.to_mean(self.read(x))
         return found
 
-    def log_rate(self, z: Tensor, section: Tensor) -> Tensor:
-        """Return the logarithm of the expected counts, shape ``(n, n_genes)``: of their sum over the dimensions."""
+    def log_rate(self, z: Tensor, section: Tensor, total: Tensor) -> Tensor:
+        """Return the logarithm of the expected counts of spots, shape ``(n, n_genes)``: of a sum over the dimensions.
+
+        Parameters
+        ----------
+        z
+            Latent, shape ``(n, n_dims)``.
+        section
+            Number of each spot's section, shape ``(n,)``.
+        total
+            Counts of each spot, shape ``(n,)``.
+        """
         parts = z[:, :, None] * self.split  # (n, n_dims, n_dims): one row of inputs for each dimension
         told = self.section(section)[:, None, :].expand(-1, parts.shape[1], -1)
-        return torch.logsumexp(self.say(torch.cat([parts, told], dim=2)), dim=1)
+        of_mean_spot = torch.logsumexp(self.to_genes(self.say(torch.cat([parts, told], dim=2))), dim=1)
+        return of_mean_spot + (torch.log(total.clamp(min=1.0)) - self.log_total)[:, None]
 
     def loss(self, x: Tensor, counts: Tensor, other: Tensor, section: Tensor, weight: Tensor) -> Tensor:
         """Return the mean over spots of minus the log likelihood and the weighed divergence from the prior."""
@@ -114,7 +140,7 @@ class SplitNetwork(PanelNetwork):
         hidden = self.read(x)
         mean, log_var = self.to_mean(hidden), self.to_log_var(hidden).clamp(-12, 6)
         z = mean + torch.randn_like(mean) * (log_var / 2).exp()
-        log_rate = self.log_rate(z, section)
+        log_rate = self.log_rate(z, section, counts.sum(dim=1))
         likelihood = log_negative_binomial(counts, log_rate, self.log_dispersion).sum(dim=1)
         divergence = (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1) / 2
         return (weight * divergence - likelihood).mean()
@@ -170,6 +196,7 @@ def train_panel(
     """
     if len(counts) < 2:
         raise InputError(f"a network needs at least 2 train spots to learn from, got {len(counts)}")
+    network.start(torch.from_numpy(counts.mean(axis=0, dtype=np.float64)).float())
     steps = iter(range(n_steps))
     rng = np.random.default_rng(recipe.seed)
     whole = transform(counts)
