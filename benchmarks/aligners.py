@@ -3,7 +3,7 @@
 Arguments: ``toy`` (seeds 0 and 1, designed on) or the path of an imported cohort; --seeds N; --models a,b;
 --sections A1,B4 of the cohort; --fov 112. A ridge as a retriever is what every aligner must beat; an untrained head,
 shuffled pairs, and darkness against depth are what it must leave behind. Directions are averaged where one number
-stands for both.
+stands for both. Mixing is how many sections lie around a spot on the other side: 0 its own alone, 1 all alike.
 """
 
 import argparse
@@ -60,8 +60,9 @@ def tasks(name, sections):
 
 
 def score(aligner, fold, seed):
-    """Return the scores of a fold, and those within sections whose mean was taken out: ``(rows, centred rows)``."""
+    """Return the scores of a fold, those within sections whose mean was taken out, and the share of perfect mixing."""
     from hescribe.bench.aligned import embed_fold
+    from hescribe.metrics.mixing import cross_modal_lisi
     from hescribe.metrics.pairs import centre_sections
     from hescribe.metrics.retrieval import score_retrieval
 
@@ -72,10 +73,11 @@ def score(aligner, fold, seed):
         rows += score_retrieval(pairs, sizes=(256, None), **more)
     within = {"pools": ("within_section",), "sizes": (None,), "asking": asking}
     centred = [r for w in (False, True) for r in score_retrieval(centre_sections(pairs), without_depth=w, **within)]
-    return rows, centred
+    mixing = cross_modal_lisi(pairs)
+    return rows, centred, (mixing.value - 1) / (mixing.mixed - 1)
 
 
-def summarise(rows, centred):
+def summarise(rows, centred, mixing):
     """Return the numbers of a line: means over sections, donors, directions."""
     import numpy as np
 
@@ -104,6 +106,7 @@ def summarise(rows, centred):
         "g2i ": mean("recall_at_5", "mixed", size=256, direction=back),
         "other i2g": mean("other_section", "mixed", size=256, direction=out),
         "g2i  ": mean("other_section", "mixed", size=256, direction=back),
+        "mixing": float(np.mean(mixing)),
     }
 
 
@@ -124,15 +127,16 @@ def main():
         for model, aligner in models((given.fov,)).items():
             if chosen and model not in chosen:
                 continue
-            rows, centred, start = [], [], time.process_time()
+            rows, centred, mixing, start = [], [], [], time.process_time()
             for seed in range(given.seeds if "seed" in aligner.get_params() else 1):
                 seeded = aligner.with_params(seed=seed) if "seed" in aligner.get_params() else aligner
                 for fold in folds:
                     of_fold = score(seeded, fold, seed)
                     rows += of_fold[0]
                     centred += of_fold[1]
+                    mixing.append(of_fold[2])
             seconds = (time.process_time() - start) / len(folds)
-            line = summarise(rows, centred)
+            line = summarise(rows, centred, mixing)
             print(
                 f"{model:24s}", " ".join(f"{k} {v:.3f}" for k, v in line.items()), f"{seconds:.0f} s a fold", flush=True
             )

@@ -136,7 +136,7 @@ class TowerAligner(Params):
         start = self.images().start(train)
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
-        scale = Scale.of(y)
+        scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
         y = torch.from_numpy(np.asarray(scale.apply(y), dtype=np.float32))
         with seeded(self.seed):
             network, loss = self.build(start.tower(), self.expression_head(y.shape[1]))

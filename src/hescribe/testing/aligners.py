@@ -18,15 +18,13 @@ from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, NotFittedError
 from hescribe.testing.cohorts import colour_cohort
 
-FAST: dict[str, dict[str, object]] = {}  # parameters that make a fit quicker without changing what is tested
-
 
 def make(name: str) -> Any:
     """Return an aligner that reads colour and few components, so that no network is downloaded and a fit is quick."""
     aligner: Any = aligners.create(name)
     small = {"encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 2, "batch_size": 64}
     own = aligner.get_params()
-    return aligner.with_params(**{k: v for k, v in small.items() if k in own}, **FAST.get(name, {}))
+    return aligner.with_params(**{k: v for k, v in small.items() if k in own})
 
 
 @pytest.fixture(scope="module")
