@@ -32,12 +32,14 @@ def text_of(page):
     return " ".join(re.sub(r"<[^>]+>", " ", page[page.index("<body>") :]).split())
 
 
-def test_the_page_needs_no_network_and_its_figure_has_a_description(page):
+def test_the_page_needs_no_network_and_its_figures_have_descriptions(page):
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert not re.search(r"@import|url\(|<link|<iframe|<script", page)
-    (figure,) = re.findall(r"<img[^>]*>", page)
-    assert 'src="data:image/png;base64,' in figure
-    assert re.search(r'alt="Dot plot of mean Pearson[^"]*ridge 0\.\d+; [^"]*depth_oracle', figure)
+    scores, reliability = re.findall(r"<img[^>]*>", page)
+    assert 'src="data:image/png;base64,' in scores
+    assert 'src="data:image/png;base64,' in reliability
+    assert re.search(r'alt="Dot plot of mean Pearson[^"]*ridge 0\.\d+; [^"]*depth_oracle', scores)
+    assert re.search(r'alt="90% intervals held \d+% of the values on average over 3 donors', reliability)
 
 
 def test_the_page_shows_every_donor_the_ceiling_and_the_controls(page, info):

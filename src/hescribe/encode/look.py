@@ -46,19 +46,21 @@ class Look(Params):
         three (black).
         """
         check_patches(patches, self.card)
-        density = DENSITY[patches[:, ::SKIP, ::SKIP]]
-        low, high = density.min(axis=3), density.max(axis=3)
-        stained = high - low + density.mean(axis=3) / 2 > STAINED
+        red, green, blue = (DENSITY[patches[:, ::SKIP, ::SKIP, channel]] for channel in range(3))
+        low = np.minimum(np.minimum(red, green), blue)
+        high = np.maximum(np.maximum(red, green), blue)
+        stained = high - low + (red + green + blue) / 6 > STAINED
         share = stained.mean(axis=(1, 2))
-        weight = np.where((share >= MIN_STAINED)[:, None, None], stained, True)  # noqa: FBT003 - a mask, no flag
-        mean = (density * weight[..., None]).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))[:, None]
-        red, green, blue = np.moveaxis(density, 3, 0)
+        stained |= (share < MIN_STAINED)[:, None, None]
+        n_stained = stained.sum(axis=(1, 2))
+        means = [(channel * stained).sum(axis=(1, 2)) / n_stained for channel in (red, green, blue)]
         ink = [_percentile_95(values) for values in (red - green, blue, low)]
-        return np.column_stack([_focus(patches), share, mean, *ink]).astype(np.float32)
+        return np.column_stack([_focus(patches), share, *means, *ink]).astype(np.float32)
 
 
 def _focus(patches: np.ndarray) -> np.ndarray:
-    grey = patches.astype(np.float32).mean(axis=3)
+    red, green, blue = (patches[..., channel].astype(np.float32) for channel in range(3))
+    grey = (red + green + blue) / 3
     around = grey[:, 2:, 1:-1] + grey[:, :-2, 1:-1] + grey[:, 1:-1, 2:] + grey[:, 1:-1, :-2]
     laplacian = around - 4 * grey[:, 1:-1, 1:-1]
     return np.asarray(np.log10((laplacian.var(axis=(1, 2)) + 1) / (grey.var(axis=(1, 2)) + 1)))  # + 1: glass is flat

@@ -14,6 +14,7 @@ from hescribe.metrics.stats import MIN_DONORS
 from hescribe.predict.base import predictors
 from hescribe.report.figure import ladder_figure
 from hescribe.report.page import Picture, to_png
+from hescribe.report.reliability import describe_reliability, reliability_figure
 from hescribe.report.table import MAIN, WITHOUT_DEPTH, ModelLine, Null, format_number
 from hescribe.report.template import template_environment
 
@@ -100,7 +101,8 @@ def write_model_card(info: ModelInfo, out: Path) -> Path:
     templates = template_environment()
     templates.filters["number"] = format_number
     html = templates.get_template("model_card.html.j2").render(
-        facts=facts, info=info, figure=_figure(facts), classes=CLASSES, min_donors=MIN_DONORS,
+        facts=facts, info=info, figure=_figure(facts), reliability=_reliability(info), classes=CLASSES,
+        min_donors=MIN_DONORS,
         params=", ".join(f"{k} {v}" for k, v in info.params.items() if v not in (None, False)),
     )  # fmt: skip
     with write_whole(out) as tmp:
@@ -163,6 +165,16 @@ def _figure(facts: ModelFacts) -> Picture | None:
     return Picture(
         name="scores.png", alt=f"Dot plot of mean Pearson correlation on held-out donors: {said}", caption="",
         png=to_png(ladder_figure(lines), dpi=130),
+    )  # fmt: skip
+
+
+def _reliability(info: ModelInfo) -> Picture | None:
+    """Return what the intervals held of donors left out; None where none was."""
+    if info.interval is None or not info.interval.by_donor:
+        return None
+    return Picture(
+        name="reliability.png", alt=describe_reliability(info.interval), caption="",
+        png=to_png(reliability_figure(info.interval), dpi=130),
     )  # fmt: skip
 
 
