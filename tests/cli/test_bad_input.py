@@ -1,5 +1,6 @@
 """Bad input at the command line: one error that names file and place, and nothing half-written."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,33 @@ def edit(file, change):
     table = anndata.read_h5ad(file)
     change(table)
     table.write_h5ad(file)
+
+
+def test_predict_says_what_to_doubt_about_a_slide_of_another_stain_and_scale(whole, tmp_path):
+    """The same pixels, stained twice as strongly, and said to be half as large."""
+    pixels = np.asarray(raw_colour_cohort()[0].image.pixels, dtype=np.float64)
+    on_glass = np.pad(pixels**2 / 255, ((150, 150), (150, 150), (0, 0)), constant_values=245)
+    Image.fromarray(on_glass.astype(np.uint8)).save(tmp_path / "odd.png")
+    done = invoke("predict", whole / "M", tmp_path / "odd.png", "--mpp", 2.0, "--out", tmp_path / "P", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)["doubts"]["odd"]
+    assert [d for d in found if "um per pixel, those of the training 4 to 4: it shows more detail" in d]
+    assert [d for d in found if "look less like the training images than nine in ten training spots did" in d]
+    assert len(found) == 2
+    assert list(anndata.read_h5ad(tmp_path / "P/odd.h5ad").uns["hescribe"]["doubts"]) == found
+
+
+def test_predict_doubts_no_section_that_the_model_knows(whole, tmp_path):
+    done = invoke("predict", whole / "M", whole / "C", "--out", tmp_path / "P", "--json")
+    assert json.loads(done.stdout)["doubts"] == {}
+
+
+def test_fit_on_one_donor_says_that_its_intervals_rest_on_spots(tmp_path):
+    write_cohort(raw_colour_cohort(1, 1), tmp_path / "C")
+    done = invoke("fit", "color_ridge", tmp_path / "C", "--out", tmp_path / "M", "--set", "alpha=100")
+    assert done.exit_code == 0, done.stderr
+    assert "rest on the spots of one donor, not on donors" in done.stderr
+    assert "not scored: one donor only" in done.stdout
 
 
 def test_planted_answers_reach_neither_a_prediction_nor_its_file(whole, cohort, tmp_path):
