@@ -41,6 +41,18 @@ def test_in_the_default_unit_the_filling_is_what_the_completer_says(folds):
         np.testing.assert_allclose(after.layer(keys.TARGET)[gaps], said[gaps], rtol=1e-4, atol=1e-5)
 
 
+def test_a_spot_whose_measured_and_filled_counts_exceed_its_depth_is_filled_all_the_same(shallow):
+    def to_panel_depth(section):
+        table = section.table.copy()
+        table.obs[keys.DEPTH] = np.asarray(table.layers[keys.COUNTS].sum(axis=1)).ravel()
+        return section.with_table(table)
+
+    train = next(PredictionTask(shallow.map(to_panel_depth), read_protocol("donor-v1+knn")).folds()).train
+    gaps = train.stack(keys.COUNTS) == 0
+    assert (train.stack(keys.TARGET)[gaps] > 0).mean() > 0.9
+    assert (np.expm1(train.stack(keys.TARGET)).sum(axis=1) > 1e4).any()
+
+
 def test_what_is_scored_is_not_filled(folds):
     plain, filled = (f.test for f in folds)
     np.testing.assert_array_equal(plain.stack(keys.TARGET), filled.stack(keys.TARGET))

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from hescribe import keys
 from hescribe.errors import InputError
-from hescribe.prep.counts import halve_counts, keep_deep_spots, log_normalise, with_lognorm
+from hescribe.prep.counts import check_totals, halve_counts, keep_deep_spots, log_normalise, with_lognorm
 
 
 @pytest.fixture
@@ -37,7 +37,10 @@ def test_a_transposed_table_is_caught(counts):
 def test_a_square_transposed_table_is_caught_by_its_sums():
     square = np.random.default_rng(1).poisson(5.0, (20, 20)) * np.arange(1, 21)[:, None]
     with pytest.raises(InputError, match="the table may be transposed"):
-        log_normalise(square.T, square.sum(axis=1))
+        check_totals(square.T, square.sum(axis=1))
+    with pytest.raises(InputError, match=r"spot .* counts on the panel but a depth of"):
+        check_totals(sparse.csr_matrix(square.T), square.sum(axis=1))
+    check_totals(square, square.sum(axis=1))
 
 
 def test_an_empty_spot_is_zero_not_nan():

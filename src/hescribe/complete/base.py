@@ -17,7 +17,7 @@ from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError, PanelError
-from hescribe.prep.counts import TARGET_SUM, are_counts, log_normalise
+from hescribe.prep.counts import TARGET_SUM, are_counts, check_totals, log_normalise
 from hescribe.prep.graph import nearest_spots
 from hescribe.registry import Registry
 
@@ -171,6 +171,7 @@ def complete(completer: Completer, section: Section) -> Section:
     found = completer.estimate(section)
     filled = _to_lognorm(found.mean)
     layers = dict(table.layers)
+    check_totals(view.counts, view.depth)
     observed = log_normalise(view.counts, view.depth)
     layers[keys.COMPLETED] = np.where(view.observed, observed, filled).astype(np.float32)
     layers[keys.OBSERVED] = view.observed

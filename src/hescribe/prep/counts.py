@@ -35,13 +35,12 @@ def log_normalise(counts: Counts, depth: np.ndarray, *, target_sum: float = TARG
     counts
         Shape ``(n_spots, n_genes)``.
     depth
-        Counts of each spot over all measured genes, shape ``(n_spots,)``; never below the spot's
-        sum over the panel.
+        Counts of each spot over all measured genes, shape ``(n_spots,)``.
 
     Raises
     ------
     InputError
-        If a spot has more counts than its depth: the table is transposed, or the depth is another table's.
+        If there is not one depth for each spot.
 
     Examples
     --------
@@ -54,13 +53,6 @@ def log_normalise(counts: Counts, depth: np.ndarray, *, target_sum: float = TARG
             f"counts have {counts.shape[0]} rows and depth has {len(depth)}: rows are spots, "
             "the table may be transposed"
         )
-    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    if (over := total > depth * (1 + 1e-6) + 1e-6).any():
-        spot = int(np.argmax(over))
-        raise InputError(
-            f"spot {spot} has {total[spot]:g} counts on the panel but a depth of {depth[spot]:g}: "
-            "the table may be transposed, or the depth belongs to another table"
-        )
     factor = target_sum / np.maximum(depth, 1.0)
     if sparse.issparse(counts):
         scaled = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
@@ -69,9 +61,35 @@ def log_normalise(counts: Counts, depth: np.ndarray, *, target_sum: float = TARG
     return np.log1p(np.asarray(counts) * factor[:, None]).astype(np.float32)
 
 
+def check_totals(counts: np.ndarray | sparse.csr_matrix, depth: np.ndarray) -> None:
+    """Raise ``InputError`` if a spot has more measured counts than its depth: a transposed table, or another's depth.
+
+    Parameters
+    ----------
+    counts
+        As measured, shape ``(n_spots, n_genes)``.
+    depth
+        Counts of each spot over all measured genes, shape ``(n_spots,)``.
+    """
+    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    if (over := total > depth * (1 + 1e-6) + 1e-6).any():
+        spot = int(np.argmax(over))
+        raise InputError(
+            f"spot {spot} has {total[spot]:g} counts on the panel but a depth of {depth[spot]:g}: "
+            "the table may be transposed, or the depth belongs to another table"
+        )
+
+
 def with_lognorm(section: Section) -> Section:
-    """Return the section with ``layers["lognorm"]`` beside its counts."""
+    """Return the section with ``layers["lognorm"]`` beside its counts.
+
+    Raises
+    ------
+    InputError
+        If a spot has more counts than its depth.
+    """
     old = section.table
+    check_totals(old.layers[keys.COUNTS], section.depth)
     layers = {**dict(old.layers), keys.LOGNORM: log_normalise(old.layers[keys.COUNTS], section.depth)}
     return section.with_table(AnnData(obs=old.obs.copy(), var=old.var.copy(), obsm=dict(old.obsm), layers=layers))
 
