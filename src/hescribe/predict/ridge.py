@@ -159,7 +159,9 @@ class RidgePredictor(Params):
         """Return the expression of every spot."""
         self.check_fitted()
         x = Scale(self.x_mean_, self.x_sd_).apply(self._inputs().read(section))
-        return Prediction(x @ self.coef_ + self.y_mean_, self.genes_, ood=Novelty(**self.novelty_).score(x))
+        mean = x @ self.coef_
+        mean += self.y_mean_
+        return Prediction(mean, self.genes_, ood=Novelty(**self.novelty_).score(x))
 
     def explain(self, section: Section) -> pd.DataFrame:
         """Return the training spots that weigh most in the prediction of every spot: see ``Explains``."""
