@@ -103,6 +103,8 @@ def test_another_organ_is_said_with_its_consequence(model, new):
         "section D04 is colon, and the model was trained on breast: trust classes and intervals say nothing about "
         "another organ"
     )
+    same = replace(new[0], card=replace(new[0].card, organ="Breast"))
+    assert find_doubts(model, same, None) == []
     unknown = replace(new[0], card=replace(new[0].card, organ="unknown"))
     assert find_doubts(model, unknown, None) == []
 
@@ -135,6 +137,12 @@ def test_a_folder_that_lost_a_part_of_its_looks_is_refused(model, tmp_path):
     del arrays["looks/spread"]
     save_file(arrays, tmp_path / "m/weights.safetensors")
     with pytest.raises(FormatError, match=r"looks of the training images \(spread\)"):
+        read_model(tmp_path / "m")
+
+
+def test_a_folder_whose_looks_do_not_fit_together_is_refused(model, tmp_path):
+    write_model(tmp_path / "m", replace(model, looks=replace(model.looks, low=model.looks.low[:-1])))
+    with pytest.raises(FormatError, match="looks of the training images whose shapes do not fit"):
         read_model(tmp_path / "m")
 
 

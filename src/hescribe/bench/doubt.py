@@ -93,8 +93,8 @@ def find_doubts(model: FittedModel, section: Section, ood: np.ndarray | None) ->
 
 
 def _organ_doubt(model: FittedModel, section: Section) -> str:
-    known = set(model.info.organs) - UNKNOWN
-    organ = section.card.organ
+    known = {organ.casefold() for organ in model.info.organs} - UNKNOWN
+    organ = section.card.organ.casefold()
     if organ in UNKNOWN or not known or organ in known:
         return ""
     return (

@@ -229,7 +229,10 @@ def _take_looks(arrays: dict[str, np.ndarray]) -> Looks | None:
         return None
     if wrong := {f.name for f in fields(Looks)} ^ found.keys():
         raise InputError(f"weights.safetensors has missing or unknown looks of the training images ({min(wrong)})")
-    return Looks(**found)
+    looks = Looks(**found)
+    if looks.bank.ndim != 2 or any(v.shape != looks.bank.shape[1:] for v in (looks.spread, looks.low, looks.high)):
+        raise InputError("weights.safetensors holds looks of the training images whose shapes do not fit together")
+    return looks
 
 
 def _check_encoder(path: Path, predictor: Predictor, info: ModelInfo) -> None:
