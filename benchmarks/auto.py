@@ -53,10 +53,10 @@ def study(seed):
     new = Cohort(whole[N_TRAIN:], replace(whole.card, id=f"new-{seed}"))
     choice = choose_model(train, RULE, CANDIDATES)
     by_cv = {c.model: c.score for c in choice.candidates}
-    on_new = {name: score_new(name, train, new) for name in CANDIDATES[1:]}
+    on_new = {"mean": 0.0, **{name: score_new(name, train, new) for name in CANDIDATES[1:]}}
     highest = max(by_cv, key=by_cv.get)
     line = {"seed": seed, "picked": choice.picked, "highest": highest, "best on new": max(on_new, key=on_new.get)}
-    for who, name in (("picked", choice.picked), ("highest", highest)):
+    for who, name in (("picked", choice.picked or "mean"), ("highest", highest)):
         line[f"{who} behind"] = max(on_new.values()) - on_new[name]
         line[f"{who} too good"] = by_cv[name] - on_new[name]
     return {**line, "chance refused": choose_model(shuffled(train), RULE, CANDIDATES).picked is None}

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hescribe.bench.choice import Candidate, Chance, Controls, choose_simplest
 
 CONTROLS = Controls(
-    chance=Chance(mean=0.01, sd=0.01), chance_without_depth=Chance(mean=0.0, sd=0.005), depth_oracle=0.18
+    chance=Chance(mean=0.01, sd=0.01, n_shuffles=10),
+    chance_without_depth=Chance(mean=0.0, sd=0.005, n_shuffles=10),
+    depth_oracle=0.18,
 )
 
 
@@ -69,7 +72,7 @@ def test_the_reason_names_what_it_beats_what_it_cannot_know_and_that_it_is_too_g
     for part in (
         "Picked color_ridge (Pearson 0.100 on 3 held-out donors)",
         "the simplest of 3 candidates that is not told apart from the best, encoder_knn (0.103;",
-        "beats the train mean and shuffled pairs (0.010 ± 0.010); without depth it keeps 0.040",
+        "Shuffled pairs reach 0.010 ± 0.010, and without depth (it keeps 0.040) 0.000 ± 0.005",
         "total counts of a spot alone, which no image shows, reach 0.180",
         "A score picked among 3 is too good",
     ):
@@ -79,7 +82,7 @@ def test_the_reason_names_what_it_beats_what_it_cannot_know_and_that_it_is_too_g
 @pytest.mark.parametrize(
     ("scores", "why"),
     [
-        ((0.02, 0.03, 0.025), "which shuffled pairs reach as well (0.010 ± 0.010)"),
+        ((0.02, 0.03, 0.025), "which shuffled pairs may reach as well (0.010 ± 0.010)"),
         ((0.4, -0.1, -0.1), "which is not told apart from the train mean"),
     ],
 )
@@ -111,8 +114,37 @@ def test_what_failed_is_shown_in_its_place_with_its_reason():
     assert choice.picked == "color_ridge"
 
 
+def test_what_is_left_without_depth_can_stand_clear_of_chance_alone():
+    """Shuffled pairs that follow depth spread widely, and hide a signal that does not."""
+    controls = replace(CONTROLS, chance=Chance(mean=0.09, sd=0.05, n_shuffles=10))
+    colour = candidate("color_ridge", 0.17, 0.19, 0.18)
+    assert choose_simplest([MEAN, replace(colour, without_depth=0.01)], controls).picked is None
+    assert choose_simplest([MEAN, replace(colour, without_depth=0.04)], controls).picked == "color_ridge"
+
+
+def test_the_limit_of_chance_rises_with_the_looks_and_falls_with_the_shuffles():
+    """One-sided 5 % point of Student's t with 9 degrees of freedom 1.8331, 0.5 % point 3.2498 (any table of it)."""
+    chance = Chance(mean=0.1, sd=0.02, n_shuffles=10)
+    assert chance.limit(1) == pytest.approx(0.1 + 1.8331 * 0.02 * 1.1**0.5, abs=1e-5)
+    assert chance.limit(10) == pytest.approx(0.1 + 3.2498 * 0.02 * 1.1**0.5, abs=1e-5)
+    assert replace(chance, n_shuffles=100).limit(1) < chance.limit(1)
+
+
+def test_a_limit_for_all_looks_keeps_cohorts_without_signal_from_being_fitted():
+    """Scores drawn like those of shuffled pairs: at most one in twenty of such cohorts may be fitted."""
+    rng = np.random.default_rng(0)
+    n_fitted = 0
+    for _ in range(400):
+        draws = rng.normal(0.02, 0.01, 10), rng.normal(0.0, 0.005, 10)
+        controls = Controls(chance=Chance.of(draws[0]), chance_without_depth=Chance.of(draws[1]), depth_oracle=0.2)
+        found = []
+        for name in "abcde":
+            level, rest = rng.normal(0.02, 0.01), rng.normal(0.0, 0.005)
+            found.append(replace(candidate(name, level, level, level), without_depth=rest))
+        n_fitted += choose_simplest(found, controls).picked is not None
+    assert n_fitted / 400 < 0.07  # 5 % and two standard errors
+
+
 def test_chance_is_mean_and_spread_over_shuffles():
     chance = Chance.of([0.0, 0.02, 0.04])
-    assert (chance.mean, chance.sd) == pytest.approx((0.02, 0.02))
-    assert chance.is_beaten_by(0.061)
-    assert not chance.is_beaten_by(0.059)
+    assert (chance.mean, chance.sd, chance.n_shuffles) == pytest.approx((0.02, 0.02, 3))

@@ -4,6 +4,10 @@ With three or more donors the difference to the best is set against one standard
 Breiman, Friedman, Olshen and Stone do for trees (Classification and Regression Trees, Wadsworth 1984, section 3.4.3);
 here the differences are paired, for donors differ more than models do. With fewer donors there is no spread to speak
 of, and the difference must exceed twice the spread of shuffled pairs.
+
+Nothing is picked that shuffled pairs could have reached. All genes of a fit on shuffled pairs follow one direction of
+the image, often that of depth, so that their plain scores spread widely; without depth they do not. A candidate is
+clear of chance if either score is; the limit allows for all scores that are looked at and for the few shuffles.
 """
 
 from collections.abc import Sequence
@@ -11,10 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit  # scipy.stats takes two seconds to import
 
 FLOOR = "mean"  # the candidate that tells no spot from another
 MIN_DONORS = 3
-CLEAR = 2.0  # spreads of the shuffled pairs
+NOISE = 2.0  # spreads of the shuffled pairs, where donors are too few to have one
+FALSE = 0.05  # of cohorts without any signal, at most this share is fitted
 Verdict = Literal[
     "", "picked", "best", "not told apart from the best", "behind the best", "no better than chance", "failed"
 ]
@@ -57,15 +63,25 @@ class Chance:
 
     mean: float
     sd: float
+    n_shuffles: int
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> "Chance":
         """Return the chance of the scores of two or more shuffles."""
-        return cls(mean=float(np.mean(scores)), sd=float(np.std(scores, ddof=1)))
+        return cls(mean=float(np.mean(scores)), sd=float(np.std(scores, ddof=1)), n_shuffles=len(scores))
 
-    def is_beaten_by(self, score: float) -> bool:
-        """Return whether a score stands clear of it."""
-        return score > self.mean + CLEAR * self.sd
+    def limit(self, n_looks: int) -> float:
+        """Return what the best of several scores without signal exceeds in one of twenty cohorts.
+
+        The one-sided limit of Student's t for one more draw, shared out over the looks.
+
+        Examples
+        --------
+        >>> round(Chance(mean=0.0, sd=1.0, n_shuffles=10).limit(1), 2)  # 1.833 * sqrt(1.1)
+        1.92
+        """
+        t = stdtrit(self.n_shuffles - 1, 1 - FALSE / n_looks)
+        return self.mean + float(t) * self.sd * (1 + 1 / self.n_shuffles) ** 0.5
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.sd:.3f}"
@@ -128,17 +144,19 @@ def choose_simplest(candidates: Sequence[Candidate], controls: Controls, *, by_b
     --------
     >>> scores = {"color_ridge": {"A": 0.2, "B": 0.1, "C": 0.3}, "mlp": {"A": 0.1, "B": 0.3, "C": 0.3}}
     >>> looked_at = [Candidate(model=m, score=sum(v.values()) / 3, by_donor=v) for m, v in scores.items()]
-    >>> chance = Chance(mean=0.0, sd=0.01)
+    >>> chance = Chance(mean=0.0, sd=0.01, n_shuffles=10)
     >>> controls = Controls(chance=chance, chance_without_depth=chance, depth_oracle=0.2)
     >>> choose_simplest(looked_at, controls).picked  # mlp is ahead by 0.033; the standard error of that is 0.088
     'color_ridge'
     """
     scored = [c for c in candidates if c.score is not None]
     best = max(scored, key=_score)  # the first of equals
-    measured = [_measure(c, best, controls, by_block=by_block) for c in candidates]
+    n_looks = 2 * sum(c.model != FLOOR for c in scored)  # plain and without depth
+    clear = {c.model for c in scored if _beats_chance(c, controls, n_looks)}
+    measured = [_measure(c, best, controls, is_clear=c.model in clear, by_block=by_block) for c in candidates]
     tied = [c for c in measured if c.verdict in ("best", "not told apart from the best")]
-    is_worth = controls.chance.is_beaten_by(_score(best)) and FLOOR not in {c.model for c in tied}
-    picked = next((c for c in tied if controls.chance.is_beaten_by(_score(c))), None) if is_worth else None
+    is_floor_tied = FLOOR in {c.model for c in tied}
+    picked = None if is_floor_tied else next((c for c in tied if c.model in clear), None)
     shown = tuple(replace(c, verdict="picked") if picked and c.model == picked.model else c for c in measured)
     on_donors = not by_block and len(best.by_donor) >= MIN_DONORS
     return Choice(
@@ -146,7 +164,7 @@ def choose_simplest(candidates: Sequence[Candidate], controls: Controls, *, by_b
         rule=_tell_rule(on_donors=on_donors),
         reason=_tell_pick(picked, shown, controls, by_block=by_block)
         if picked
-        else _tell_refusal(best, tied, controls, by_block=by_block),
+        else _tell_refusal(best, controls, is_floor_tied=is_floor_tied, by_block=by_block),
         candidates=shown,
         controls=controls,
         by_block=by_block,
@@ -158,20 +176,29 @@ def _score(candidate: Candidate) -> float:
     return candidate.score
 
 
-def _measure(candidate: Candidate, best: Candidate, controls: Controls, *, by_block: bool) -> Candidate:
+def _beats_chance(candidate: Candidate, controls: Controls, n_looks: int) -> bool:
+    """Return whether a score, plain or without depth, is one that no shuffled pairs would give."""
+    rest = candidate.without_depth
+    return candidate.model != FLOOR and (
+        _score(candidate) > controls.chance.limit(n_looks)
+        or (rest is not None and rest > controls.chance_without_depth.limit(n_looks))
+    )
+
+
+def _measure(candidate: Candidate, best: Candidate, controls: Controls, *, is_clear: bool, by_block: bool) -> Candidate:
     """Return the candidate with its difference to the best, the margin, and the verdict but for what is picked."""
     if candidate.score is None:
         return replace(candidate, verdict="failed")
     gaps = np.array([best.by_donor[d] - candidate.by_donor[d] for d in best.by_donor])
     if by_block or len(gaps) < MIN_DONORS:
-        margin = CLEAR * controls.chance.sd
+        margin = NOISE * controls.chance.sd
     else:
         margin = float(gaps.std(ddof=1) / len(gaps) ** 0.5)
     behind = float(gaps.mean())
     verdict: Verdict = "not told apart from the best" if behind <= margin else "behind the best"
     if candidate.model == best.model:
         verdict = "best"
-    elif verdict == "behind the best" and not controls.chance.is_beaten_by(candidate.score):
+    elif verdict == "behind the best" and not is_clear:
         verdict = "no better than chance"
     return replace(candidate, behind=behind, margin=margin, verdict=verdict)
 
@@ -180,11 +207,11 @@ def _tell_rule(*, on_donors: bool) -> str:
     margin = (
         "one standard error of that difference over donors"
         if on_donors
-        else f"{CLEAR:g} spreads of shuffled pairs, for fewer than {MIN_DONORS} donors have no spread of their own"
+        else f"{NOISE:g} spreads of shuffled pairs, for fewer than {MIN_DONORS} donors have no spread of their own"
     )
     return (
         "The simplest candidate whose mean Pearson on held-out data is behind the best by no more than "
-        f"{margin}, provided that it stands clear of shuffled pairs."
+        f"{margin}, provided that it stands clear of shuffled pairs, plain or without depth."
     )
 
 
@@ -200,25 +227,25 @@ def _tell_pick(picked: Candidate, shown: Sequence[Candidate], controls: Controls
             f"the simplest of {len(scored)} candidates that is not told apart from the best, {best.model} "
             f"({_score(best):.3f}; the difference of {picked.behind:.3f} is within {picked.margin:.3f})."
         )
-    kept = "" if picked.without_depth is None else f"; without depth it keeps {picked.without_depth:.3f}"
+    rest = "" if picked.without_depth is None else f" (it keeps {picked.without_depth:.3f})"
     beside = (
-        f"It beats the train mean and shuffled pairs ({controls.chance}){kept} (shuffled pairs "
-        f"{controls.chance_without_depth}). The log total counts of a spot alone, which no image shows, reach "
-        f"{controls.depth_oracle:.3f}."
+        f"Shuffled pairs reach {controls.chance}, and without depth{rest} {controls.chance_without_depth}. "
+        f"The log total counts of a spot alone, which no image shows, reach {controls.depth_oracle:.3f}."
     )
     caution = f"A score picked among {len(scored)} is too good: on new donors expect less"
     caution += ", and blocks of one donor say nothing of another." if by_block else "."
     return f"{first} {beside} {caution}"
 
 
-def _tell_refusal(best: Candidate, tied: Sequence[Candidate], controls: Controls, *, by_block: bool) -> str:
+def _tell_refusal(best: Candidate, controls: Controls, *, is_floor_tied: bool, by_block: bool) -> str:
     where = _tell_where(best, by_block=by_block)
-    if not controls.chance.is_beaten_by(_score(best)):
-        why = f"which shuffled pairs reach as well ({controls.chance})"
-    elif FLOOR in {c.model for c in tied}:
-        why = "which is not told apart from the train mean"
-    else:
-        why = f"and no candidate tied with it stands clear of shuffled pairs ({controls.chance})"
+    rest = "" if best.without_depth is None else f", {best.without_depth:.3f},"
+    why = (
+        "which is not told apart from the train mean"
+        if is_floor_tied
+        else f"which shuffled pairs may reach as well ({controls.chance}), and what is left without depth{rest} too "
+        f"({controls.chance_without_depth})"
+    )
     return (
         f"no candidate is worth fitting: the best, {best.model}, has Pearson {_score(best):.3f} on {where}, {why}. "
         "Add donors, check that images and spots belong together (hescribe data check), or fit a method by its name"
