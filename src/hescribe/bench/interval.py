@@ -9,8 +9,8 @@ What is promised holds on average over donors, spots and genes, not for each of 
 training donors. It approaches the level as donors grow in number: n donors, and a fit that one hardly changes, give
 level * n / (n + 1). The interval of Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023,
 arXiv:2306.06342, gives the full level at any n by counting the donor to come as infinitely far away, and is infinite
-under level / (1 - level) donors, nine at 90 %. It was not taken: with ten donors it held 98 % of the values in
-synthetic cohorts, where the pooled distributions held 92 % (benchmarks/uncertainty.py).
+under level / (1 - level) donors, nine at 90 %. It was not taken: with ten donors it held 99 % of the values in
+synthetic cohorts, where the pooled distributions held 91 % (benchmarks/uncertainty.py).
 """
 
 from collections.abc import Mapping, Sequence
