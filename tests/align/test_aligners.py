@@ -1,4 +1,4 @@
-"""InfoNCE and SigLIP: losses by hand, planted signals and faults, inner choices, and bad input."""
+"""InfoNCE, SigLIP and soft targets: losses by hand, planted signals and faults, inner choices, and bad input."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ import torch
 
 from hescribe import keys
 from hescribe.align.base import to_pairs
+from hescribe.align.bleep import BleepAligner
 from hescribe.align.infonce import InfoNCEAligner
 from hescribe.align.siglip import SigLIPAligner
 from hescribe.data.cohort import Cohort
+from hescribe.encode.frozen_images import ImageScale
 from hescribe.encode.gene.nicheformer import NicheformerEncoder
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, PanelError, TrainingError
@@ -62,7 +64,9 @@ class TestSigmoidLoss:
         torch.testing.assert_close(whole, each.sum())
 
 
-@pytest.mark.parametrize("aligner", [InfoNCEAligner(**SMALL), SigLIPAligner(**SMALL)], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "aligner", [InfoNCEAligner(**SMALL), SigLIPAligner(**SMALL), BleepAligner(**SMALL)], ids=lambda a: a.name
+)
 class TestSignal:
     def test_pairs_of_a_new_donor_are_found(self, aligner, cohort):
         train, test = split(cohort)
@@ -146,6 +150,22 @@ class TestBadInput:
         fitted = InfoNCEAligner(**SMALL | {"epochs": 1}).fit(cohort)
         with pytest.raises(InputError, match="section s0 has no layer 'counts'"):
             fitted.embed_expression(cohort[0].blind())
+
+    def test_embeddings_that_are_not_finite_are_named_with_their_spot(self, cohort, monkeypatch):
+        class Broken(PCAEncoder):
+            def encode(self, counts, genes):
+                x = super().encode(counts, genes)
+                x[5, 1] = np.nan
+                return x
+
+        with pytest.raises(InputError, match="embeddings of gene encoder pca are not finite at train spot 5"):
+            InfoNCEAligner(**SMALL | {"gene_encoder": Broken(n_dims=4)}).fit(cohort)
+        monkeypatch.setattr(
+            "hescribe.encode.spot_inputs.embed_section", lambda s, *_, **__: np.full((s.n_spots, 3), np.inf)
+        )
+        monkeypatch.setattr("hescribe.encode.frozen_images.ImageScale.of", lambda *_: ImageScale())
+        with pytest.raises(InputError, match="image features of color are not finite at train spot 0"):
+            InfoNCEAligner(**SMALL).fit(cohort)
 
     def test_a_diverging_training_is_an_error(self, cohort):
         with pytest.raises(TrainingError, match="the loss is nan"):

@@ -86,7 +86,8 @@ class TowerAligner(Params):
         Raises
         ------
         InputError
-            If a parameter is out of its limits, fewer than 2 spots are kept, or a section has no image or no counts.
+            If a parameter is out of its limits, fewer than 2 spots are kept, a section has no image or no counts, or
+            an encoder gives values that are not finite.
         PanelError
             If the gene encoder knows less than half of the panel.
         TrainingError
@@ -134,8 +135,10 @@ class TowerAligner(Params):
         from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
 
         start = self.images().start(train)
+        _check_finite(f"image features of {self.encoder}", start.x)
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
+        _check_finite(f"embeddings of gene encoder {gene_encoder.name}", y)
         scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
         y = torch.from_numpy(np.asarray(scale.apply(y), dtype=np.float32))
         with seeded(self.seed):
@@ -246,6 +249,12 @@ class FittedHeads:
         with torch.inference_mode():
             found: np.ndarray = head.eval()(torch.from_numpy(y)).numpy()
         return to_unit(found).astype(np.float32)
+
+
+def _check_finite(what: str, x: np.ndarray) -> None:
+    if not np.isfinite(x).all():
+        spot = int(np.argwhere(~np.isfinite(x))[0][0])
+        raise InputError(f"{what} are not finite at train spot {spot}; leave it out, or take another encoder")
 
 
 def _head(kind: Head, n_in: int, n_dims: int, dropout: float) -> "nn.Module":
