@@ -5,7 +5,7 @@ mistaken for skill: see ``metrics.pools``. The recall that HESCAPE published is 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ import numpy as np
 from hescribe.errors import InputError
 from hescribe.metrics.pairs import Pairs, profiles_without_depth, remove_depth, to_unit
 from hescribe.metrics.pools import POOLS, Pool, PoolKind, draw_pools
-from hescribe.metrics.ranks import SAME, chance_median_rank, chance_recall, find, join, median_rank, recall
+from hescribe.metrics.ranks import SAME, Found, chance_median_rank, chance_recall, find, join, median_rank, recall
 
 Direction = Literal["image_to_expression", "expression_to_image"]
 Rule = Literal["pair", "nearest_10"]
@@ -156,17 +156,17 @@ def score_retrieval(
     rows = []
     for section, kind, size in product(np.unique(pairs.section[asking]), pools, sizes):
         queries = np.flatnonzero((pairs.section == section) & asking)
-        drawn = list(draw_pools(pairs, queries, kind, size, seed=seed))
-        rows += [
-            RetrievalScore(
-                metric=metric, value=value, chance=chance, section=str(section), donor=str(pairs.donor[queries[0]]),
-                direction=direction, pool=kind, asked_size=size, pool_size=len(drawn[0].candidates),
-                rule="nearest_10" if kind == "across_donors" else "pair", n_queries=len(queries),
-                without_depth=without_depth,
-            )
-            for direction, (asked, sought) in sides.items()
-            for metric, value, chance in _score(drawn, kind, asked, sought, profile)
-        ]  # fmt: skip
+        drawn = draw_pools(pairs, queries, kind, size, seed=seed)
+        for direction, answers in _ask(drawn, kind, sides, profile).items():
+            rows += [
+                RetrievalScore(
+                    metric=metric, value=value, chance=chance, section=str(section), donor=str(pairs.donor[queries[0]]),
+                    direction=direction, pool=kind, asked_size=size, pool_size=answers.n_candidates,
+                    rule="nearest_10" if kind == "across_donors" else "pair", n_queries=len(queries),
+                    without_depth=without_depth,
+                )
+                for metric, value, chance in _score(answers, kind)
+            ]  # fmt: skip
     return rows
 
 
@@ -183,29 +183,51 @@ def _check(
     return asking
 
 
-def _score(
-    drawn: list[Pool], kind: PoolKind, asked: np.ndarray, sought: np.ndarray, profile: np.ndarray | None
-) -> Iterator[tuple[str, float, float]]:
-    """Yield name, value and chance of every score of the queries of one section."""
-    n, n_near = len(drawn[0].candidates), drawn[0].n_near
-    n_hits = min(N_NEAREST, n) if kind == "across_donors" else 1
-    parts, confused = [], []
-    for pool in drawn if n > 1 else ():
-        similarity = asked[pool.queries] @ sought[pool.candidates].T
+@dataclass
+class _Answers:
+    """What the queries of a section found in one direction: see ``find`` and ``_confusion``."""
+
+    n_candidates: int
+    n_near: int
+    found: list[Found] = field(default_factory=list)
+    confused: list[np.ndarray] = field(default_factory=list)
+
+
+def _ask(
+    drawn: Iterator[Pool],
+    kind: PoolKind,
+    sides: dict[Direction, tuple[np.ndarray, np.ndarray]],
+    profile: np.ndarray | None,
+) -> dict[Direction, _Answers]:
+    """Return the answers of all pools of a section; of one without candidates none."""
+    answers: dict[Direction, _Answers] = {}
+    for pool in drawn:
+        n = len(pool.candidates)
         own = pool.queries[:, None] == pool.candidates
         is_hit = own
-        if kind == "across_donors" and profile is not None:
-            is_hit = _nearest(profile[pool.queries] @ profile[pool.candidates].T, n_hits)
-        parts.append(find(similarity, is_hit))
-        confused.append(_confusion(similarity, own, n_near))
-    found = join(parts) if parts else None
+        if kind == "across_donors" and profile is not None and n:
+            is_hit = _nearest(profile[pool.queries] @ profile[pool.candidates].T, min(N_NEAREST, n))
+        for direction, (asked, sought) in sides.items():
+            of = answers.setdefault(direction, _Answers(n, pool.n_near))
+            if n > 1:
+                similarity = asked[pool.queries] @ sought[pool.candidates].T
+                of.found.append(find(similarity, is_hit))
+                of.confused.append(_confusion(similarity, own, pool.n_near))
+    return answers
+
+
+def _score(answers: _Answers, kind: PoolKind) -> Iterator[tuple[str, float, float]]:
+    """Yield name, value and chance of every score of the queries of one section; NaN where nothing was found."""
+    n, n_near = answers.n_candidates, answers.n_near
+    n_hits = min(N_NEAREST, n) if kind == "across_donors" else 1
+    found = join(answers.found) if answers.found else None
     for k in KS:
         value = float(recall(found, k).mean()) if found else np.nan
         yield f"recall_at_{k}", value, chance_recall(n, n_hits, k) if found else np.nan
     yield "median_rank", median_rank(found) if found else np.nan, chance_median_rank(n, n_hits) if found else np.nan
     yield "auc", float(found.auc.mean()) if found else np.nan, 0.5
     if kind in {"across_sections", "mixed"}:
-        merely, other = np.concatenate(confused).mean(axis=0) if found else (np.nan, np.nan)
+        merely, other = np.concatenate(answers.confused).mean(axis=0) if found else (np.nan, np.nan)
         yield "slide_confusion", float(merely), (n_near - 1) / n if found else np.nan
         yield "other_section", float(other), (n - n_near) / n if found else np.nan
 
