@@ -26,6 +26,7 @@ def model(raw_cohort):
 def test_a_model_survives_the_disk(model, raw_cohort, tmp_path):
     write_model(tmp_path / "m", model)
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
+    assert (tmp_path / "m/weights.safetensors").stat().st_mode & 0o777 == 0o644  # a model is there to be shared
     restored = read_model(tmp_path / "m")
     assert restored.info == model.info
     section = raw_cohort[0]

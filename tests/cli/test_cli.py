@@ -194,7 +194,8 @@ def test_fit_auto_shows_what_it_looked_at_and_says_what_it_picked(cohort, tmp_pa
     assert re.search(r"color_ridge +0\.\d+ .*picked", shown.stdout)
     assert "Picked color_ridge (Pearson" in shown.stdout
     assert "The simplest candidate whose mean Pearson" in shown.stderr
-    told_by_json = given(*words, tmp_path / "M2")
+    told_by_json = given(*words, tmp_path / "M2", "--genes", "all")
+    assert json.loads((tmp_path / "M2/model.json").read_text())["chosen_on"]
     assert (told_by_json["method"], told_by_json["choice"]["picked"]) == ("ridge", "color_ridge")
     assert len(told_by_json["choice"]["candidates"]) == 3
 

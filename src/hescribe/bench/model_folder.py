@@ -148,6 +148,7 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
         (tmp / "model.json").write_text(json.dumps(content, indent=1))
         try:
             save_file(arrays, tmp / "weights.safetensors")
+            (tmp / "weights.safetensors").chmod(0o644)  # it comes readable by its owner alone, unlike the rest
         except SafetensorError as error:  # an OSError in other clothes
             raise DataAccessError(f"{path} cannot be written: {error}") from error
 
