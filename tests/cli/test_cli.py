@@ -238,6 +238,7 @@ def test_fit_tells_which_genes_it_cannot_take_and_leaves_nothing(cohort, tmp_pat
         ("color_ridge", tmp_path / "nothing.txt", "nothing.txt cannot be read"),
         ("color_ridge", tmp_path / "novel.txt", "lacks 1 of 2 genes: NOVEL"),
         ("color_ridge", tmp_path / "twice.txt", "names GENE1 twice"),
+        ("auto", tmp_path / "twice.txt", "names GENE1 twice"),
     ):
         assert message in told("fit", method, cohort, "--out", tmp_path / "M", "--genes", genes)
         assert not (tmp_path / "M").exists()

@@ -1,6 +1,5 @@
 """Fit a model on a whole cohort, and predict sections or bare images with it."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from hescribe.bench.trust import trust_table
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import take_print, to_mark
 from hescribe.data.section import Section
-from hescribe.errors import InputError, PanelError
+from hescribe.errors import InputError
 from hescribe.predict.base import Explains, Prediction, Predictor
 from hescribe.prep.split import inner_folds
 from hescribe.progress import track
@@ -64,8 +63,6 @@ def fit_model(
     task = PredictionTask(cohort, protocol)
     train = task.prepared
     genes = genes or task.choose_genes(train)
-    if twice := [g for g, n in Counter(genes).items() if n > 1]:
-        raise PanelError(f"the panel names {twice[0]} twice; name each gene once")
     train = task.on_panel(train, genes)
     tested = _cross_validate(task, predictor, genes)
     held_out, trust = tested.scores, tested.trust

@@ -1,5 +1,6 @@
 """Gene choice on train donors, and panels brought together by gene name."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -19,10 +20,12 @@ def to_panel(section: Section, genes: tuple[str, ...]) -> Section:
     Raises
     ------
     PanelError
-        If the section lacks a gene; the message lists the first ones.
+        If the section lacks a gene, or one is named twice; the message lists the first ones.
     """
     if section.genes == genes:
         return section
+    if twice := [g for g, n in Counter(genes).items() if n > 1]:
+        raise PanelError(f"the panel names {twice[0]} twice; name each gene once")
     there = set(section.genes)
     if missing := [g for g in genes if g not in there]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
