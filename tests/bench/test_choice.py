@@ -122,6 +122,15 @@ def test_what_is_left_without_depth_can_stand_clear_of_chance_alone():
     assert choose_simplest([MEAN, replace(colour, without_depth=0.04)], controls).picked == "color_ridge"
 
 
+@pytest.mark.parametrize(("level", "is_picked"), [(0.019, False), (0.021, True)])
+def test_a_score_that_tells_no_two_spots_apart_is_not_worth_a_fit(level, is_picked):
+    """However small the spread of a colour ridge on shuffled pairs: other methods have another one."""
+    tight = Chance(mean=0.0, sd=0.001, n_shuffles=10)
+    controls = Controls(chance=tight, chance_without_depth=tight, depth_oracle=0.2)
+    choice = choose_simplest([MEAN, candidate("position", level, level, level)], controls)
+    assert (choice.picked is not None) == is_picked
+
+
 def test_the_limit_of_chance_rises_with_the_looks_and_falls_with_the_shuffles():
     """One-sided 5 % point of Student's t with 9 degrees of freedom 1.8331, 0.5 % point 3.2498 (any table of it)."""
     chance = Chance(mean=0.1, sd=0.02, n_shuffles=10)

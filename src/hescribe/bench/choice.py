@@ -7,7 +7,9 @@ of, and the difference must exceed twice the spread of shuffled pairs.
 
 Nothing is picked that shuffled pairs could have reached. All genes of a fit on shuffled pairs follow one direction of
 the image, often that of depth, so that their plain scores spread widely; without depth they do not. A candidate is
-clear of chance if either score is; the limit allows for all scores that are looked at and for the few shuffles.
+clear of chance if either score is; the limit allows for all scores that are looked at and for the few shuffles. The
+shuffled pairs are those of a colour ridge, and other methods have other chances: a score below 0.02, which tells no two
+spots apart, is never taken for signal.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from scipy.special import stdtrit  # scipy.stats takes two seconds to import
 FLOOR = "mean"  # the candidate that tells no spot from another
 MIN_DONORS = 3
 NOISE = 2.0  # spreads of the shuffled pairs, where donors are too few to have one
+LEAST = 0.02  # Pearson that is worth a fit, however small chance seems
 FALSE = 0.05  # of cohorts without any signal, at most this share is fitted
 Verdict = Literal[
     "", "picked", "best", "not told apart from the best", "behind the best", "no better than chance", "failed"
@@ -178,11 +181,9 @@ def _score(candidate: Candidate) -> float:
 
 def _beats_chance(candidate: Candidate, controls: Controls, n_looks: int) -> bool:
     """Return whether a score, plain or without depth, is one that no shuffled pairs would give."""
-    rest = candidate.without_depth
-    return candidate.model != FLOOR and (
-        _score(candidate) > controls.chance.limit(n_looks)
-        or (rest is not None and rest > controls.chance_without_depth.limit(n_looks))
-    )
+    rest = -1.0 if candidate.without_depth is None else candidate.without_depth
+    limits = controls.chance.limit(n_looks), controls.chance_without_depth.limit(n_looks)
+    return candidate.model != FLOOR and (_score(candidate) > max(limits[0], LEAST) or rest > max(limits[1], LEAST))
 
 
 def _measure(candidate: Candidate, best: Candidate, controls: Controls, *, is_clear: bool, by_block: bool) -> Candidate:
@@ -211,7 +212,7 @@ def _tell_rule(*, on_donors: bool) -> str:
     )
     return (
         "The simplest candidate whose mean Pearson on held-out data is behind the best by no more than "
-        f"{margin}, provided that it stands clear of shuffled pairs, plain or without depth."
+        f"{margin}, provided that it stands clear of shuffled pairs and of {LEAST:g}, plain or without depth."
     )
 
 
