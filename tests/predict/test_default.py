@@ -83,6 +83,27 @@ def test_the_average_is_as_large_as_fits_the_donors_left_out_best(cohort):
     assert fitted.weight_[0] == pytest.approx(top / bottom, rel=1e-5)
 
 
+def test_the_weights_of_training_spots_add_up_to_the_prediction(cohort, monkeypatch):
+    train = type(cohort)(cohort.sections[2:], cohort.card)
+    fitted = default(keep_spots=True).fit(train)
+    n_train = sum(int(s.kept.sum()) for s in train)
+    monkeypatch.setattr("hescribe.predict._bank.N_NAMED", n_train)  # all of them, not the heaviest
+    table = fitted.explain(cohort[0].blind())
+    differs = {
+        (s.id, spot): y
+        for s in train
+        for spot, y in zip(s.table.obs_names[s.kept], s.layer(keys.TARGET) - s.layer(keys.TARGET).mean(0), strict=True)
+    }
+    carried = np.array([differs[k] for k in zip(table["section"], table["train_spot"], strict=True)])
+    parts = (table["weight"].to_numpy()[:, None] * carried).reshape(cohort[0].n_spots, n_train, -1)
+    np.testing.assert_allclose(fitted.level_ + parts.sum(axis=1), fitted.predict(cohort[0].blind()).mean, atol=2e-3)
+
+
+def test_without_kept_spots_it_says_how_to_get_an_explanation(cohort):
+    with pytest.raises(InputError, match=r"kept no training spots.*fit it with keep_spots"):
+        default().fit(cohort).explain(cohort[0].blind())
+
+
 def test_without_a_signal_the_prediction_stays_near_the_level():
     rng = np.random.default_rng(0)
     cohort = planted_cohort([rng.uniform(size=64) for _ in range(4)], [rng.normal(size=(64, 8)) for _ in range(4)])

@@ -21,7 +21,7 @@ from hescribe.predict.base import Predictor
 from hescribe.prep.split import inner_folds
 from hescribe.progress import track
 
-CANDIDATES = (FLOOR, "color_ridge", "encoder_ridge", "encoder_knn", "context_ridge")  # from the simplest on
+CANDIDATES = (FLOOR, "color_ridge", "encoder_ridge", "encoder_knn", "context_ridge", "default")  # from the simplest on
 VIEW_PITCHES = 6.0  # width of the image that any candidate sees of one spot: two rings, and the patches at their edge
 MIN_SPOTS = 3  # of a section, for a correlation
 METRICS = ("pearson", "pearson_depth_partial")

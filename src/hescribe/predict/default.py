@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 
 from hescribe import keys
 from hescribe.cards import MethodCard
@@ -19,8 +20,9 @@ from hescribe.data.section import Section
 from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
 from hescribe.params import Params
+from hescribe.predict._bank import Bank, name_heaviest
 from hescribe.predict.base import Prediction
-from hescribe.predict.ridge import ALPHAS, RidgePath
+from hescribe.predict.ridge import ALPHAS, RidgePath, Spectrum
 from hescribe.prep.novelty import Novelty
 from hescribe.prep.scale import Scale
 from hescribe.prep.split import inner_folds
@@ -48,6 +50,8 @@ class DefaultPredictor(Params):
         Rings of neighbours that the two ridges with surroundings read.
     views
         Which of the four ridges take part, for ablation.
+    keep_spots
+        Whether to keep the inputs of the training spots, which ``explain`` needs: 4 bytes a spot and dimension.
 
     Examples
     --------
@@ -67,6 +71,7 @@ class DefaultPredictor(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 2
     views: tuple[str, ...] = VIEWS
+    keep_spots: bool = False
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Learn the weights of every gene."""
@@ -78,6 +83,10 @@ class DefaultPredictor(Params):
         self._fit_views(train)
         x = inputs[self.views[0]].read_kept(train)
         self.novelty_ = vars(Novelty.fit(Scale.of(x).apply(x)))
+        if self.keep_spots:
+            self.bank_ = Bank.of(
+                train, np.hstack([self._scale(v).apply(i.read_kept(train)) for v, i in inputs.items()])
+            ).state()
         return self
 
     def predict(self, section: Section) -> Prediction:
@@ -85,12 +94,32 @@ class DefaultPredictor(Params):
         self.check_fitted()
         total = np.zeros((section.n_spots, len(self.genes_)))
         for (view, inputs), weight in zip(self._inputs().items(), self.weight_, strict=True):
-            x = Scale(self.mean_[view], self.sd_[view]).apply(inputs.read(section))
+            x = self._scale(view).apply(inputs.read(section))
             if view == self.views[0]:
                 ood = Novelty(**self.novelty_).score(x)
             said = x @ self.coef_[view]
             total += weight * (said - said.mean(axis=0))
         return Prediction(self.level_ + total, self.genes_, ood=ood)
+
+    def explain(self, section: Section) -> pd.DataFrame:
+        """Return the training spots that weigh most in the prediction of every spot: see ``Explains``.
+
+        A weight multiplies how the training spot differs from the mean of its section.
+        """
+        self.check_fitted()
+        if not hasattr(self, "bank_"):
+            raise InputError("this model kept no training spots, so that it cannot name them; fit it with keep_spots")
+        bank = Bank.restore(self.bank_)
+        x = np.hstack([self._scale(v).apply(i.read(section)) for v, i in self._inputs().items()])
+        ends = np.cumsum([len(self.mean_[v]) for v in self.views])[:-1]
+        spectra = [Spectrum.of(part) for part in np.split(bank.vectors, ends, axis=1)]
+
+        def weigh(part: np.ndarray) -> np.ndarray:
+            views = np.split(part - x.mean(axis=0), ends, axis=1)
+            each = zip(self.weight_, spectra, views, self.alpha_, strict=True)
+            return np.sum([w * spectrum.weights(view, alpha) for w, spectrum, view, alpha in each], axis=0)
+
+        return name_heaviest(bank, x, section.table.obs_names, weigh)
 
     def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
         """Return a copy for the genes of all blocks, with the penalties and weights of this fit: see ``GeneWise``."""
@@ -100,6 +129,9 @@ class DefaultPredictor(Params):
         genes = tuple(g for p in parts for g in p.genes_)
         level = np.concatenate([p.level_ for p in parts])
         return self._copy().set_fitted({"genes_": genes, "level_": level, "coef_": coef})
+
+    def _scale(self, view: str) -> Scale:
+        return Scale(self.mean_[view], self.sd_[view])
 
     def _copy(self) -> Self:
         return self.with_params().set_fitted(self.get_fitted())
