@@ -84,9 +84,9 @@ def step(name):
         start = time.perf_counter()
         add_genes(model, cohort, protocol)
         return {"panel_s": panel_s, "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
-    _, model, _, _ = fit("context_ridge:alpha=10000.0", N_GENES, N_GENES)
+    _, model, _, _ = fit("default", N_GENES, N_GENES)
     section = spread(int(name))
-    for encoder in ("efficientnet_lite0", "look"):
+    for encoder in ("color", "efficientnet_lite0", "look"):
         draw_features(section, encoder)
     start, busy = time.perf_counter(), time.process_time()
     table = predict_table(model, section)
@@ -109,7 +109,7 @@ def main():
         cost = run("fit", folder)
         print(f"1,536 spots, context ridge: panel of 250 in {cost['panel_s']:.1f} s,", end=" ")
         print(f"then all {N_ALL:,} genes in {cost['seconds']:.1f} s, peak {cost['peak_mb']:.0f} MB", flush=True)
-        print(f"\n{N_GENES:,} genes with intervals from cached features")
+        print(f"\n{N_GENES:,} genes with intervals by the default predictor, from cached features")
         print(f"{'spots':>8s} {'s':>7s} {'s of CPU':>8s} {'us/spot':>8s} {'peak MB':>8s}")
         for n_spots in SIZES:
             cost = run(str(n_spots), folder)

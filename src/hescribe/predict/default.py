@@ -92,14 +92,15 @@ class DefaultPredictor(Params):
     def predict(self, section: Section) -> Prediction:
         """Return the expression of every spot."""
         self.check_fitted()
-        total = np.zeros((section.n_spots, len(self.genes_)))
+        total = np.zeros((section.n_spots, len(self.genes_)), dtype=np.float32)
         for (view, inputs), weight in zip(self._inputs().items(), self.weight_, strict=True):
             x = self._scale(view).apply(inputs.read(section))
             if view == self.views[0]:
                 ood = Novelty(**self.novelty_).score(x)
-            said = x @ self.coef_[view]
-            total += weight * (said - said.mean(axis=0))
-        return Prediction(self.level_ + total, self.genes_, ood=ood)
+            # Weighed here, for there are more spots than inputs.
+            total += x @ (weight * self.coef_[view]).astype(np.float32)
+        total += self.level_ - total.mean(axis=0)
+        return Prediction(total, self.genes_, ood=ood)
 
     def explain(self, section: Section) -> pd.DataFrame:
         """Return the training spots that weigh most in the prediction of every spot: see ``Explains``.
