@@ -127,6 +127,11 @@ def edit(path, change):
         (lambda p: edit(p / "model.json", lambda c: c.update(genes=5)), "model.json describes no model.*genes"),
         (lambda p: edit(p / "model.json", lambda c: c.update(params=[1])), "model.json describes no model.*params"),
         (lambda p: edit(p / "model.json", lambda c: c["params"].update(alpha="x")), "alpha of RidgePredictor must be"),
+        (lambda p: edit(p / "model.json", lambda c: c["scores"].pop("GENE3")), r"other genes .* \(GENE3\)"),
+        (lambda p: edit(p / "model.json", lambda c: c["scores"]["GENE0"].pop("trust")), "GENE0 has trust class None"),
+        (lambda p: edit(p / "model.json", lambda c: c["scores"]["GENE0"].update(trust="sure")), "class 'sure', not"),
+        (lambda p: edit(p / "model.json", lambda c: c["interval"].update(level=90.0)), "between 0 and 1; got 90.0"),
+        (lambda p: (p / "model.json").write_text("[" * 100_000), "is damaged"),
         (lambda p: edit(p / "model.json", lambda c: c["tissue"][0].update(image="AAAA")), "is no hash of an image"),
         (lambda p: edit(p / "model.json", lambda c: c["tissue"][0].update(spots=["z"])), "is no hash of a spot"),
         (lambda p: edit(p / "model.json", lambda c: c.pop("tissue")), r"missing or unknown entries \(tissue\)"),
@@ -155,6 +160,32 @@ def test_a_folder_of_an_older_format_is_read_and_knows_less(model, tmp_path, ver
     info = read_model(tmp_path / "m").info
     assert {name for name in ("tissue", "held_out") if getattr(info, name) == ()} == lacks
     assert info.donors == model.info.donors
+
+
+def test_a_folder_without_scores_calls_every_gene_untested(model, tmp_path):
+    write_model(tmp_path / "m", model)
+    edit(tmp_path / "m/model.json", lambda c: c.update(scores={}))
+    assert read_model(tmp_path / "m").info.scores == {f"GENE{g}": {"trust": "untested"} for g in range(12)}
+
+
+def test_nothing_is_predicted_under_0_and_every_interval_holds_its_prediction(model, raw_cohort):
+    """A ridge goes under 0 for a gene that is hardly there; its own prediction must not lie under its lower end."""
+    state = model.predictor.get_fitted()
+    low = model.predictor.with_params().set_fitted({**state, "y_mean_": state["y_mean_"] - 4.0})
+    raw = low.predict(raw_cohort[0].blind()).mean
+    assert 0 < (raw < 0).sum() < raw.size
+    table = predict_table(replace(model, predictor=low), raw_cohort[0])
+    np.testing.assert_allclose(table.layers[keys.PREDICTED], np.maximum(raw, 0), rtol=1e-6)
+    assert (table.layers[keys.LOWER] <= table.layers[keys.PREDICTED]).all()
+    assert (table.layers[keys.PREDICTED] <= table.layers[keys.UPPER]).all()
+
+
+def test_a_score_that_leaves_correlations_out_says_how_many(model):
+    own, *others = model.info.held_out
+    assert (own.model, own.metric, own.n_undefined, model.info.undefined) == ("model", "pearson", 0, "")
+    holed = replace(own, n_defined=60, n_undefined=12)
+    told = replace(model.info, held_out=(holed, *others)).undefined
+    assert told.startswith("12 of 72 correlations (genes by section) are undefined")
 
 
 def test_info_holds_the_scores_of_model_and_controls_by_donor(model):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -77,6 +78,17 @@ def test_fit_on_one_donor_says_that_its_intervals_rest_on_spots(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "rest on the spots of one donor, not on donors" in done.stderr
     assert "not scored: one donor only" in done.stdout
+
+
+def test_fit_says_which_sections_and_donors_it_leaves_out(tmp_path):
+    """One donor has an image of one section only, another two spots: the model has seen less than the cohort holds."""
+    first, *others = raw_colour_cohort().sections
+    bare, small = replace(others[1], image=None), first.with_table(first.table[:2].copy())
+    write_cohort(replace(raw_colour_cohort(), sections=(small, others[2], bare, *others[3:])), tmp_path / "C")
+    done = invoke("fit", "color_ridge", tmp_path / "C", "--out", tmp_path / "M", "--set", "alpha=100", "--json")
+    assert "2 of 5 sections have no image or too few spots and are left out, and with them donor D0" in done.stderr
+    told_by_json = json.loads(done.stdout)
+    assert (told_by_json["n_sections"], told_by_json["n_left_out"]) == (3, 2)
 
 
 def test_planted_answers_reach_neither_a_prediction_nor_its_file(whole, cohort, tmp_path):

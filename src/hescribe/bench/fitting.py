@@ -87,13 +87,15 @@ def fit_model(
 def predict_section(model: FittedModel, section: Section) -> Prediction:
     """Return the prediction of a section with the model's intervals, whatever the section's table holds.
 
+    Nothing is predicted under 0, which no expression is; a linear method would, of a gene that is hardly there.
     ``ood`` compares the section's image with those of the training, whatever the predictor reads of it.
     """
     prediction = model.predictor.predict(section.blind())
-    prediction = replace(prediction, ood=score_looks(model, section, prediction.ood))
+    mean = np.maximum(prediction.mean, 0.0)
+    prediction = replace(prediction, mean=mean, ood=score_looks(model, section, prediction.ood))
     if model.interval is None:
         return prediction
-    lower, upper = model.interval.ends(prediction.mean)
+    lower, upper = model.interval.ends(mean)
     return replace(prediction, lower=lower, upper=upper)
 
 

@@ -1,23 +1,25 @@
 """A fitted model on disk: ``model.json`` for people and programs, ``weights.safetensors`` for arrays."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hescribe import __version__
+from hescribe import __version__, keys
 from hescribe._support import write_whole_folder
 from hescribe.bench.choice import Choice
 from hescribe.bench.interval import Interval, IntervalInfo
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.scores import Score
+from hescribe.bench.trust import Trust
 from hescribe.data.duplicates import Mark
 from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.metrics.calibration import check_level
 from hescribe.predict.base import Predictor, predictors
 from hescribe.prep.looks import Looks
 
@@ -54,7 +56,7 @@ class ModelInfo:
     protocol
         Under which the scores were taken.
     scores
-        For each gene: score, ceiling, trust class; empty with a single donor.
+        For each gene: score, ceiling, trust class; only the last, ``untested``, with a single donor.
     score
         Mean cross-validated correlation over donors; None with a single donor.
     tissue
@@ -103,6 +105,17 @@ class ModelInfo:
     def panel(self) -> tuple[str, ...]:
         """Genes on which parameters were chosen, spots hashed, and the mean score taken; all, if none was added."""
         return self.chosen_on or self.genes
+
+    @property
+    def undefined(self) -> str:
+        """What the mean score leaves out, as a sentence; empty if nothing."""
+        own = next((s for s in self.held_out if (s.model, s.metric) == ("model", "pearson")), None)
+        if own is None or not own.n_undefined:
+            return ""
+        return (
+            f"{own.n_undefined} of {own.n_defined + own.n_undefined} correlations (genes by section) are undefined, "
+            "for the gene or its prediction does not vary there; the mean score is that of the rest"
+        )
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,7 @@ def read_model(path: Path) -> FittedModel:
     try:
         content = json.loads((path / "model.json").read_text())
         arrays = load_file(path / "weights.safetensors")
-    except (ValueError, SafetensorError, OSError) as error:
+    except (ValueError, RecursionError, SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
     version = content.pop("schema_version", 0) if isinstance(content, dict) else 0
     if version not in range(1, SCHEMA_VERSION + 1):
@@ -183,7 +196,7 @@ def read_model(path: Path) -> FittedModel:
         wrong = ", ".join(sorted(known ^ content.keys()) or ["fitted"])
         raise FormatError(f"{path}/model.json has missing or unknown entries ({wrong}); fit the model again")
     try:
-        info = TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True)
+        info = _with_every_gene(TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True))
         params = {k: tuple(v) if isinstance(v, list) else v for k, v in info.params.items()}
         interval, looks = _take_interval(arrays, info), _take_looks(arrays)
         predictor = predictors.create(info.method, **params)
@@ -197,16 +210,34 @@ def read_model(path: Path) -> FittedModel:
     return FittedModel(predictor, info, interval, looks)
 
 
+def _with_every_gene(info: ModelInfo) -> ModelInfo:
+    """Return the info with a trust class for every gene: ``untested`` where older formats held no scores.
+
+    Raises
+    ------
+    InputError
+        If some genes have none, or one that does not exist.
+    """
+    scores = info.scores or {gene: {keys.TRUST: "untested"} for gene in info.genes}
+    if scores.keys() != set(info.genes):
+        raise InputError(f"scores are of other genes than the model's ({min(scores.keys() ^ set(info.genes))})")
+    for gene, values in scores.items():
+        if values.get(keys.TRUST) not in get_args(Trust):
+            raise InputError(f"{gene} has trust class {values.get(keys.TRUST)!r}, not {', '.join(get_args(Trust))}")
+    return replace(info, scores=scores)
+
+
 def _take_interval(arrays: dict[str, np.ndarray], info: ModelInfo) -> Interval | None:
     """Take the arrays of the intervals out of those of the predictor.
 
     Raises
     ------
     InputError
-        If they are not there, or are no ends of intervals of the model's genes.
+        If they are not there, or are no ends of intervals of the model's genes at some level.
     """
     if info.interval is None:
         return None
+    check_level(info.interval.level)
     ends = [arrays.pop(f"{INTERVAL}{name}", None) for name in ("below", "above")]
     below, above = ends
     shape = (len(info.genes),)

@@ -112,7 +112,7 @@ def fit(
         model = add_genes(model, data, rule)
     write_model(out, model, overwrite=overwrite)
     write_cards(model.info, out)
-    _tell_fit(out, model)
+    _tell_fit(out, model, data)
 
 
 def _candidates(method: str, models: str | None, params: "list[str] | None") -> "tuple[str, ...]":
@@ -152,20 +152,28 @@ def _choose(
     return choice
 
 
-def _tell_fit(out: Path, model: "FittedModel") -> None:
-    """Say where a model is, how it scored and how far its genes can be trusted."""
+def _tell_fit(out: Path, model: "FittedModel", cohort: "Cohort") -> None:
+    """Say where a model is, what it was not fitted on, how it scored and how far its genes can be trusted."""
     counts: dict[str, int] = {}
     for gene in model.info.scores.values():
         counts[gene["trust"]] = counts.get(gene["trust"], 0) + 1
     choice = model.info.choice
+    n_left_out = len(cohort) - model.info.n_sections
     data = {
-        "out": str(out), "method": model.info.method, "score": model.info.score, "n_genes": len(model.info.genes),
+        "out": str(out), "n_sections": model.info.n_sections, "n_left_out": n_left_out,
+        "method": model.info.method, "score": model.info.score, "n_genes": len(model.info.genes),
         "trust": counts, "choice": None if choice is None else asdict(choice),
     }  # fmt: skip
     said = ", ".join(f"{n} {trust}" for trust, n in counts.items())
     unscored = "not scored: one donor only" if len(model.info.donors) < 2 else "no gene has a defined score"
     score = unscored if model.info.score is None else f"Pearson {model.info.score:.3f} on held-out donors"
     reason = "" if choice is None else f"{choice.reason}\n"
+    if n_left_out:
+        lost = sorted(set(cohort.donors) - set(model.info.donors))
+        donors = f", and with them donor {', '.join(lost)}" if lost else ""
+        OUTPUT.say(f"{n_left_out} of {len(cohort)} sections have no image or too few spots and are left out{donors}")
+    if model.info.undefined:
+        OUTPUT.say(model.info.undefined)
     if model.info.interval is not None:
         OUTPUT.say(model.info.interval.sentence)
     OUTPUT.result(data, f"{reason}{out}: {score}; genes: {said}")

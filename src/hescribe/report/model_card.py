@@ -203,6 +203,8 @@ def _limits(info: ModelInfo, own: Score | None, without_depth: Score | None, n_p
             "More than half of its correlation goes with the total counts of a spot (roughly, how much tissue is "
             "there): it says less about single genes than the plain score suggests."
         )
+    if info.undefined:
+        limits.append(f"{info.undefined[0].upper()}{info.undefined[1:]}.")
     limits.append("It predicts relative expression, ln(1 + 10⁴ · count / depth): no counts, and no cells.")
     return limits
 
