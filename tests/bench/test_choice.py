@@ -93,6 +93,21 @@ def test_nothing_is_picked_where_nothing_beats_the_mean_or_chance(scores, why):
     assert why in choice.reason
 
 
+@pytest.mark.parametrize("others", [[], [candidate("knn", problem="k is 36 and there are 30 train spots")]])
+def test_nothing_is_picked_where_only_the_train_mean_could_be_scored(others):
+    choice = choose_simplest([MEAN, *others], CONTROLS)
+    assert choice.picked is None
+    assert "none was scored but mean, which tells no spot from another" in choice.reason
+    assert all(f"{c.model}: {c.problem}" in choice.reason for c in others)
+
+
+def test_one_candidate_is_the_best_of_none():
+    only = choose_simplest([candidate("color_ridge", 0.2, 0.2, 0.2)], CONTROLS)
+    assert "(Pearson 0.200 on 3 held-out donors): the only candidate that was scored." in only.reason
+    assert "too good" not in only.reason
+    assert "blocks of one donor say nothing of another." not in only.reason
+
+
 def test_a_tie_below_chance_is_not_picked_for_being_simple():
     """Position is within one standard error of the best only because it is erratic, and no better than chance."""
     erratic = candidate("position", 0.2, -0.2, 0.05)

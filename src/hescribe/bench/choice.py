@@ -167,7 +167,7 @@ def choose_simplest(candidates: Sequence[Candidate], controls: Controls, *, by_b
         rule=_tell_rule(on_donors=on_donors),
         reason=_tell_pick(picked, shown, controls, by_block=by_block)
         if picked
-        else _tell_refusal(best, controls, is_floor_tied=is_floor_tied, by_block=by_block),
+        else _tell_refusal(best, shown, controls, is_floor_tied=is_floor_tied, by_block=by_block),
         candidates=shown,
         controls=controls,
         by_block=by_block,
@@ -181,9 +181,11 @@ def _score(candidate: Candidate) -> float:
 
 def _beats_chance(candidate: Candidate, controls: Controls, n_looks: int) -> bool:
     """Return whether a score, plain or without depth, is one that no shuffled pairs would give."""
+    if candidate.model == FLOOR:
+        return False
     rest = -1.0 if candidate.without_depth is None else candidate.without_depth
     limits = controls.chance.limit(n_looks), controls.chance_without_depth.limit(n_looks)
-    return candidate.model != FLOOR and (_score(candidate) > max(limits[0], LEAST) or rest > max(limits[1], LEAST))
+    return _score(candidate) > max(limits[0], LEAST) or rest > max(limits[1], LEAST)
 
 
 def _measure(candidate: Candidate, best: Candidate, controls: Controls, *, is_clear: bool, by_block: bool) -> Candidate:
@@ -221,7 +223,9 @@ def _tell_pick(picked: Candidate, shown: Sequence[Candidate], controls: Controls
     best = max(scored, key=_score)
     where = _tell_where(picked, by_block=by_block)
     first = f"Picked {picked.model} (Pearson {_score(picked):.3f} on {where}): "
-    if best.model == picked.model:
+    if len(scored) == 1:
+        first += "the only candidate that was scored."
+    elif best.model == picked.model:
         first += f"the best of {len(scored)} candidates, and every simpler one is behind by more than the margin."
     else:
         first += (
@@ -233,12 +237,18 @@ def _tell_pick(picked: Candidate, shown: Sequence[Candidate], controls: Controls
         f"Shuffled pairs reach {controls.chance}, and without depth{rest} {controls.chance_without_depth}. "
         f"The log total counts of a spot alone, which no image shows, reach {controls.depth_oracle:.3f}."
     )
-    caution = f"A score picked among {len(scored)} is too good: on new donors expect less"
-    caution += ", and blocks of one donor say nothing of another." if by_block else "."
-    return f"{first} {beside} {caution}"
+    cautions = [f"a score picked among {len(scored)} is too good: on new donors expect less"] if len(scored) > 1 else []
+    cautions += ["blocks of one donor say nothing of another"] if by_block else []
+    caution = ", and ".join(cautions)
+    return f"{first} {beside} {caution[:1].upper()}{caution[1:]}{'.' if caution else ''}".rstrip()
 
 
-def _tell_refusal(best: Candidate, controls: Controls, *, is_floor_tied: bool, by_block: bool) -> str:
+def _tell_refusal(
+    best: Candidate, shown: Sequence[Candidate], controls: Controls, *, is_floor_tied: bool, by_block: bool
+) -> str:
+    if all(c.score is None or c.model == FLOOR for c in shown):
+        failed = "".join(f"; {c.model}: {c.problem}" for c in shown if c.problem)
+        return f"no candidate is worth fitting: none was scored but {FLOOR}, which tells no spot from another{failed}"
     where = _tell_where(best, by_block=by_block)
     rest = "" if best.without_depth is None else f", {best.without_depth:.3f},"
     why = (
