@@ -73,10 +73,9 @@ def test_the_average_is_as_large_as_fits_the_donors_left_out_best(cohort):
     fitted = default(views=("color",)).fit(cohort)
     single = []
     for inner, outer in inner_folds(cohort):
-        part = default(views=("color",)).set_fitted(default(views=("color",)).fit(inner).get_fitted())
-        part.weight_ = np.ones(1)
-        part.alpha_ = fitted.alpha_
-        part._fit_views(inner)
+        part = default(views=("color",)).fit(inner)
+        part.weight_, part.alpha_ = np.ones(1), fitted.alpha_
+        part = part.fit_blocks([inner])  # at this penalty
         single += [(part.predict(s.blind()).mean - part.level_, s.layer(keys.TARGET)) for s in outer]
     top = np.mean([((y - y.mean(axis=0)) * p).mean() for p, y in single])
     bottom = np.mean([(p**2).mean() for p, _ in single])

@@ -80,13 +80,14 @@ class DefaultPredictor(Params):
         self.alpha_ = tuple(choose(train, ALPHAS, _Choices(i), view_um=view_um, val=val) for i in inputs.values())
         folds = [(train, val)] if val is not None else inner_folds(train, view_um=view_um)
         self.weight_ = self._weigh([f for f in folds if any(s.kept.any() for s in f[0])])
-        self._fit_views(train)
-        x = inputs[self.views[0]].read_kept(train)
-        self.novelty_ = vars(Novelty.fit(Scale.of(x).apply(x)))
+        scales = {view: Scale.of(i.read_kept(train)) for view, i in inputs.items()}
+        self.mean_, self.sd_ = ({view: getattr(s, part) for view, s in scales.items()} for part in ("mean", "sd"))
+        self.genes_, self.level_, self.coef_ = self._solve([train])
+        first = self.views[0]
+        self.novelty_ = vars(Novelty.fit(self._scale(first).apply(inputs[first].read_kept(train))))
         if self.keep_spots:
-            self.bank_ = Bank.of(
-                train, np.hstack([self._scale(v).apply(i.read_kept(train)) for v, i in inputs.items()])
-            ).state()
+            x = np.hstack([self._scale(view).apply(i.read_kept(train)) for view, i in inputs.items()])
+            self.bank_ = Bank.of(train, x).state()
         return self
 
     def predict(self, section: Section) -> Prediction:
@@ -125,17 +126,11 @@ class DefaultPredictor(Params):
     def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
         """Return a copy for the genes of all blocks, with the penalties and weights of this fit: see ``GeneWise``."""
         self.check_fitted()
-        parts = [self._copy()._fit_views(block) for block in blocks]  # noqa: SLF001 - its own kind
-        coef = {view: np.hstack([p.coef_[view] for p in parts]) for view in self.views}
-        genes = tuple(g for p in parts for g in p.genes_)
-        level = np.concatenate([p.level_ for p in parts])
-        return self._copy().set_fitted({"genes_": genes, "level_": level, "coef_": coef})
+        wide = dict(zip(("genes_", "level_", "coef_"), self._solve(blocks), strict=True))
+        return self.with_params().set_fitted({**self.get_fitted(), **wide})
 
     def _scale(self, view: str) -> Scale:
         return Scale(self.mean_[view], self.sd_[view])
-
-    def _copy(self) -> Self:
-        return self.with_params().set_fitted(self.get_fitted())
 
     def _inputs(self) -> dict[str, SpotInputs]:
         """Return what each ridge reads of the image."""
@@ -151,15 +146,20 @@ class DefaultPredictor(Params):
             raise InputError(f"views of DefaultPredictor are some of {', '.join(VIEWS)}, each once; got {self.views!r}")
         return {view: every[view] for view in self.views}
 
-    def _fit_views(self, train: Cohort) -> Self:
-        """Solve every ridge at its penalty."""
-        self.coef_, self.mean_, self.sd_ = {}, {}, {}
-        for (view, inputs), alpha in zip(self._inputs().items(), self.alpha_, strict=True):
-            scale, path = _fit_path(inputs, train)
-            self.coef_[view] = path.coef(alpha)
-            self.mean_[view], self.sd_[view] = scale.mean, scale.sd
-        self.genes_, self.level_ = train.genes, _mean_level(train)
-        return self
+    def _solve(self, blocks: Iterable[Cohort]) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
+        """Return genes, levels and coefficients of all blocks, each ridge from one decomposition."""
+        genes: list[str] = []
+        levels, coef = [], {view: list[np.ndarray]() for view in self.views}
+        spectra: dict[str, Spectrum] = {}
+        for block in blocks:
+            y = _differences(block)
+            for (view, inputs), alpha in zip(self._inputs().items(), self.alpha_, strict=True):
+                if view not in spectra:  # the spots are the same in every block
+                    spectra[view] = Spectrum.of(self._scale(view).apply(inputs.read_kept(block)))
+                coef[view].append(RidgePath.solve(spectra[view], y).coef(alpha))
+            genes += block.genes
+            levels.append(_mean_level(block))
+        return tuple(genes), np.concatenate(levels), {view: np.hstack(parts) for view, parts in coef.items()}
 
     def _weigh(self, folds: list[tuple[Cohort, Cohort]]) -> np.ndarray:
         """Return what the prediction of each ridge is multiplied by, from those for the spots left out of a fold.
@@ -204,14 +204,13 @@ def _fit_path(inputs: SpotInputs, train: Cohort) -> tuple[Scale, RidgePath]:
     """Return the scale of the inputs and the ridges on differences from the section mean, for every penalty."""
     x = inputs.read_kept(train)
     scale = Scale.of(x)
-    y = np.concatenate([_differences(s) for s in train])
-    return scale, RidgePath.fit(scale.apply(x), y)
+    return scale, RidgePath.fit(scale.apply(x), _differences(train))
 
 
-def _differences(section: Section) -> np.ndarray:
-    """Return the target of the kept spots less their mean, shape ``(n_kept, n_genes)``."""
-    y = section.layer(keys.TARGET)
-    return np.asarray(y - y.mean(axis=0)) if len(y) else y
+def _differences(train: Cohort) -> np.ndarray:
+    """Return the target of all kept spots less the mean of their section, shape ``(n_spots, n_genes)``."""
+    targets = [s.layer(keys.TARGET) for s in train if s.kept.any()]
+    return np.concatenate([y - y.mean(axis=0) for y in targets])
 
 
 def _mean_level(train: Cohort) -> np.ndarray:
