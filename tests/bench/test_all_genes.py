@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy import sparse
 
 from hescribe import keys
 from hescribe.bench import all_genes
@@ -62,6 +64,26 @@ def test_genes_with_signal_are_trusted_and_the_others_are_not(wide):
     assert (trust.iloc[:6] == "predictable").any()
     assert (trust.iloc[:6] != "do not use").all()
     assert (trust.iloc[6:] == "predictable").sum() == 0
+
+
+def test_a_gene_of_the_panel_keeps_its_class_whatever_is_added(panel_model, raw_cohort):
+    """500 genes that are hardly there follow nothing, and would pull the limit of chance down for all others."""
+    rng = np.random.default_rng(0)
+
+    def with_rare(section):
+        rare = [f"RARE{i}" for i in range(500)]
+        counts = sparse.csr_matrix(rng.poisson(0.02, (section.n_spots, 500)).astype(np.float32))
+        old = section.table
+        table = AnnData(
+            obs=old.obs, var=pd.DataFrame(index=[*old.var_names, *rare]), obsm=dict(old.obsm),
+            layers={keys.COUNTS: sparse.hstack([old.layers[keys.COUNTS], counts], format="csr")},
+        )  # fmt: skip
+        return section.with_table(table)
+
+    wide = add_genes(panel_model, raw_cohort.map(with_rare), RULE)
+    assert len(wide.info.genes) == 512
+    kept = {g: wide.info.scores[g]["trust"] for g in panel_model.info.genes}
+    assert kept == {g: s["trust"] for g, s in panel_model.info.scores.items()}
 
 
 def test_blocks_change_nothing(wide, panel_model, raw_cohort, monkeypatch):

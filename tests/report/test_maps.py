@@ -118,6 +118,13 @@ def test_a_method_without_novelty_gets_no_map_of_it(section, tmp_path, monkeypat
     assert "Unlike the training images" not in captured(monkeypatch, tmp_path / "map.png", section, table)
 
 
+def test_a_name_with_a_line_break_or_a_formula_is_written_on_one_line(section):
+    values = np.zeros(section.n_spots)
+    figure = section_figure(section, [GeneMap(gene="x\n$y$", predicted=values)])
+    assert r"x \$y\$" in texts(figure)
+    figure.canvas.draw()  # where a formula would be read
+
+
 def test_a_section_of_one_spot_without_genes_or_image_is_drawn(section):
     figure = section_figure(replace(section.with_table(section.table[:1].copy()), image=None), [])
     assert "no image" in texts(figure)

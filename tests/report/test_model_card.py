@@ -74,7 +74,7 @@ def test_the_page_says_where_not_to_use_the_model(info, page):
         "Not for diagnosis or treatment",
         "fitted on generated data",
         "3 donors are too few",
-        "Trained on none only",
+        "Trained on tissue of an unnamed organ only",
         "relative expression",
     ):
         assert part in limits
@@ -147,6 +147,20 @@ def test_names_from_data_cannot_become_markup(info, tmp_path):
     assert "\n# mine" not in written
     assert "\n## d" not in written
     assert "a \\| b \\`c\\`" in written
+
+
+def test_what_the_mean_score_leaves_out_and_the_parameters_are_told_in_words(info, tmp_path):
+    own, *others = info.held_out
+    holed = replace(own, n_defined=60, n_undefined=12)
+    params = {"views": ["color", "encoder"], "keep_spots": True, "alpha": None}
+    told = text_of(
+        write_model_card(replace(info, held_out=(holed, *others), params=params), tmp_path / "card.html").read_text(
+            encoding="utf-8"
+        )
+    )
+    assert "12 of 72 correlations (genes by section) are undefined" in told
+    assert "mean over genes where it is defined (60 of 72)" in told
+    assert "Parameters views color, encoder; keep_spots yes Protocol" in told
 
 
 def test_the_readme_has_front_matter_that_a_hub_reads(info):

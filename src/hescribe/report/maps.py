@@ -232,8 +232,9 @@ class Sheet:
         self.axes.set_axis_off()
 
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
-        """Write at a place in inches."""
-        self.axes.text(x, y, text.replace("$", r"\$"), **style)  # a dollar sign would start a formula
+        """Write one line at a place in inches, whatever a name holds."""
+        line = " ".join(text.split())
+        self.axes.text(x, y, line.replace("$", r"\$"), **style)  # a dollar sign would start a formula
 
     def draw_spots(  # noqa: PLR0917 - what is drawn where, and how
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hescribe._support import write_whole
+from hescribe.bench.doubt import UNKNOWN
 from hescribe.bench.model_folder import ModelInfo
 from hescribe.bench.scores import Score
 from hescribe.cards import MethodCard
@@ -103,7 +104,7 @@ def write_model_card(info: ModelInfo, out: Path) -> Path:
     html = templates.get_template("model_card.html.j2").render(
         facts=facts, info=info, figure=_figure(facts), reliability=_reliability(info), classes=CLASSES,
         min_donors=MIN_DONORS,
-        params=", ".join(f"{k} {v}" for k, v in info.params.items() if v not in (None, False)),
+        params="; ".join(f"{k} {_listed(v)}" for k, v in info.params.items() if v not in (None, False)),
     )  # fmt: skip
     with write_whole(out) as tmp:
         tmp.write_text(html, encoding="utf-8")
@@ -193,7 +194,7 @@ def _limits(info: ModelInfo, own: Score | None, without_depth: Score | None, n_p
             f"{n_genes - n_predictable:,} of its {n_genes:,} genes are not predictable from the image: a map of one of "
             "them is no evidence, however plausible it looks."
         )
-    organs = ", ".join(info.organs)
+    organs = ", ".join(o for o in info.organs if o not in UNKNOWN) or "tissue of an unnamed organ"
     limits.append(
         f"Trained on {organs} only: on another organ, stain or scanner its numbers mean nothing. Many spots with an "
         "out-of-distribution score near 1 say that this is the case."
@@ -207,6 +208,13 @@ def _limits(info: ModelInfo, own: Score | None, without_depth: Score | None, n_p
         limits.append(f"{info.undefined[0].upper()}{info.undefined[1:]}.")
     limits.append("It predicts relative expression, ln(1 + 10⁴ · count / depth): no counts, and no cells.")
     return limits
+
+
+def _listed(value: object) -> str:
+    """Return the value of a parameter as a reader would write it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(v) for v in value)
+    return "yes" if value is True else str(value)
 
 
 def _plain(text: object) -> str:
