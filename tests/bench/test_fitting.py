@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from hescribe.bench.ladder import create_model
 from hescribe.bench.model_folder import read_model, write_model
 from hescribe.bench.protocols import read_protocol
 from hescribe.bench.trust import trust_table
+from hescribe.data.h5ad import write_h5ad
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.prep.tissue import grid_section
 
@@ -93,8 +95,13 @@ def test_an_existing_target_is_kept(model, tmp_path):
         write_model(tmp_path / "other", model, overwrite=True)
 
 
-def test_a_method_without_a_defined_score_says_so(raw_cohort):
-    assert fit_model(create_model("mean"), raw_cohort, read_protocol("donor-v1")).info.score is None
+def test_a_method_without_a_defined_score_says_so_and_its_prediction_can_be_written(raw_cohort, tmp_path):
+    flat = fit_model(create_model("mean"), raw_cohort, read_protocol("donor-v1"))
+    assert (flat.info.score, flat.info.undefined) == (None, "")
+    write_h5ad(predict_table(flat, raw_cohort[0]), tmp_path / "p.h5ad")
+    var = anndata.read_h5ad(tmp_path / "p.h5ad").var
+    assert var["pearson"].isna().all()
+    assert set(var["trust"]) == {"do not use"}
 
 
 def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch):

@@ -124,6 +124,8 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
     obs = blind.table.obs.copy()
     obs[keys.OOD] = np.nan if prediction.ood is None else prediction.ood
     var = pd.DataFrame.from_dict(model.info.scores, orient="index").reindex(list(prediction.genes))
+    undefined = var.columns[var.isna().all()]
+    var[undefined] = var[undefined].astype(float)  # a column of None alone cannot be written
     var[keys.TRUST] = var[keys.TRUST].fillna("untested") if keys.TRUST in var else "untested"
     table = AnnData(obs=obs, var=var, obsm=dict(blind.table.obsm))
     table.layers[keys.PREDICTED] = prediction.mean.astype(np.float32)

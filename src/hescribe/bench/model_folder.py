@@ -108,9 +108,9 @@ class ModelInfo:
 
     @property
     def undefined(self) -> str:
-        """What the mean score leaves out, as a sentence; empty if nothing."""
+        """What the mean score leaves out, as a sentence; empty if nothing, or if there is no score."""
         own = next((s for s in self.held_out if (s.model, s.metric) == ("model", "pearson")), None)
-        if own is None or not own.n_undefined:
+        if own is None or not own.n_undefined or not own.n_defined:
             return ""
         return (
             f"{own.n_undefined} of {own.n_defined + own.n_undefined} correlations (genes by section) are undefined, "
