@@ -170,7 +170,7 @@ def _tell_fit(out: Path, model: "FittedModel", cohort: "Cohort") -> None:
     reason = "" if choice is None else f"{choice.reason}\n"
     if n_left_out:
         lost = sorted(set(cohort.donors) - set(model.info.donors))
-        donors = f", and with them donor {', '.join(lost)}" if lost else ""
+        donors = f", and with them donor{'s' * (len(lost) > 1)} {', '.join(lost)}" if lost else ""
         OUTPUT.say(f"{n_left_out} of {len(cohort)} sections have no image or too few spots and are left out{donors}")
     if model.info.undefined:
         OUTPUT.say(model.info.undefined)
