@@ -15,7 +15,7 @@ CARDS = {"her2st": None, "stutility_mob": "stutility_mob"}  # by cohort; its fil
 MODELS = (
     "mean", "color_ridge", "encoder_ridge", "context_ridge", "shuffled_pairs", "depth_oracle", "peka",
     "deepspot:size=small", "sepal", "eggn", "eggn:size=small", "triplex:size=small", "egn:size=small",
-    "histogene:size=small",
+    "histogene:size=small", "hist2st:size=small:epochs=10",
 )  # fmt: skip
 
 
