@@ -77,8 +77,8 @@ class TowerAligner(Params):
     seed: int = 0
 
     @abstractmethod
-    def build(self, image: "nn.Module", expression: "nn.Module") -> "tuple[Towers, Loss]":
-        """Return the towers of two heads, and the loss of a batch."""
+    def loss_of(self, network: "Towers") -> "Loss":
+        """Return the loss of a batch; what it learns beside the heads is registered on the network."""
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Fit the gene encoder and train both heads.
@@ -131,7 +131,7 @@ class TowerAligner(Params):
         import torch  # noqa: PLC0415 - heavy
 
         from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
-        from hescribe.train.contrastive import train_towers  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import Towers, train_towers  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
 
         start = self.images().start(train)
@@ -142,7 +142,8 @@ class TowerAligner(Params):
         scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
         y = torch.from_numpy(np.asarray(scale.apply(y), dtype=np.float32))
         with seeded(self.seed):
-            network, loss = self.build(start.tower(), self.expression_head(y.shape[1]))
+            network = Towers(start.tower(), self.expression_head(y.shape[1]), unit=True)
+            loss = self.loss_of(network)
         recipe = Recipe(batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
         states = [{k: v.clone() for k, v in network.state_dict().items()}]
         if epochs != (0,):

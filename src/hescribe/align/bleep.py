@@ -11,8 +11,6 @@ from hescribe.align._towers import TowerAligner
 from hescribe.cards import MethodCard
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from hescribe.train.contrastive import Loss, Towers
 
 
@@ -38,8 +36,8 @@ class BleepAligner(TowerAligner):
         paper="Xie et al., NeurIPS 2023, arXiv:2306.01859",
     )
 
-    def build(self, image: "nn.Module", expression: "nn.Module") -> "tuple[Towers, Loss]":
-        """Return the towers of two heads, and the loss of a batch."""
-        from hescribe.train.contrastive import Towers, soft_pair_loss  # noqa: PLC0415 - imports torch
+    def loss_of(self, network: "Towers") -> "Loss":  # noqa: ARG002 - it learns nothing of its own
+        """Return the loss of a batch."""
+        from hescribe.train.contrastive import soft_pair_loss  # noqa: PLC0415 - imports torch
 
-        return Towers(image, expression, unit=True), soft_pair_loss
+        return soft_pair_loss

@@ -11,8 +11,6 @@ from hescribe.align._towers import TowerAligner
 from hescribe.cards import MethodCard
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from hescribe.train.contrastive import Loss, Towers
 
 
@@ -37,8 +35,8 @@ class InfoNCEAligner(TowerAligner):
         summary="InfoNCE on frozen features: pairs told apart within a batch", paper="Radford et al., arXiv:2103.00020"
     )
 
-    def build(self, image: "nn.Module", expression: "nn.Module") -> "tuple[Towers, Loss]":
-        """Return the towers of two heads, and the loss of a batch."""
-        from hescribe.train.contrastive import Towers, pair_loss  # noqa: PLC0415 - imports torch
+    def loss_of(self, network: "Towers") -> "Loss":  # noqa: ARG002 - it learns nothing of its own
+        """Return the loss of a batch."""
+        from hescribe.train.contrastive import pair_loss  # noqa: PLC0415 - imports torch
 
-        return Towers(image, expression, unit=True), pair_loss
+        return pair_loss

@@ -12,8 +12,6 @@ from hescribe.align._towers import TowerAligner
 from hescribe.cards import MethodCard
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from hescribe.train.contrastive import Loss, Towers
 
 SCALE, OFFSET = 10.0, -10.0
@@ -41,14 +39,13 @@ class SigLIPAligner(TowerAligner):
         paper="Zhai et al., ICCV 2023, arXiv:2303.15343",
     )
 
-    def build(self, image: "nn.Module", expression: "nn.Module") -> "tuple[Towers, Loss]":
-        """Return the towers of two heads, and the loss of a batch."""
+    def loss_of(self, network: "Towers") -> "Loss":
+        """Return the loss of a batch, and give the network its scale and offset to start from."""
         import torch  # noqa: PLC0415 - heavy
         from torch import Tensor, nn  # noqa: PLC0415 - heavy
 
-        from hescribe.train.contrastive import Towers, sigmoid_pair_loss  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import sigmoid_pair_loss  # noqa: PLC0415 - imports torch
 
-        network = Towers(image, expression, unit=True)
         network.log_scale.data.fill_(math.log(SCALE))
         offset = nn.Parameter(torch.tensor(OFFSET))
         network.register_parameter("offset", offset)
@@ -56,4 +53,4 @@ class SigLIPAligner(TowerAligner):
         def loss(image: Tensor, expression: Tensor, scale: Tensor | float) -> Tensor:
             return sigmoid_pair_loss(image, expression, scale, offset)
 
-        return network, loss
+        return loss

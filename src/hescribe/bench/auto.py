@@ -7,7 +7,7 @@ import numpy as np
 
 from hescribe import keys
 from hescribe.bench.choice import FLOOR, Candidate, Chance, Choice, Controls, choose_simplest
-from hescribe.bench.fitting import check_target, fit_model
+from hescribe.bench.fitting import check_lognorm, fit_model
 from hescribe.bench.ladder import N_SHUFFLES, DepthOracle, ShuffledPairs, create_model, is_control
 from hescribe.bench.model_folder import FittedModel
 from hescribe.bench.protocols import Protocol
@@ -73,7 +73,7 @@ def choose_model(
     UnknownNameError
         If there is no model of a name.
     """
-    check_target(protocol)
+    check_lognorm(protocol)
     models = _create(candidates)
     task = PredictionTask(cohort, protocol)
     folds, by_block = _folds(task, genes)

@@ -59,7 +59,7 @@ def fit_model(
     PanelError
         If a gene that is given was not measured in every section, or is given twice.
     """
-    check_target(protocol)
+    check_lognorm(protocol)
     task = PredictionTask(cohort, protocol)
     train = task.prepared
     genes = genes or task.choose_genes(train)
@@ -99,7 +99,7 @@ def predict_section(model: FittedModel, section: Section) -> Prediction:
     return replace(prediction, lower=lower, upper=upper)
 
 
-def check_target(protocol: Protocol) -> None:
+def check_lognorm(protocol: Protocol) -> None:
     """Raise ``InputError`` if a protocol predicts something else than the lognorm values that a prediction promises."""
     if protocol.changes_target:
         raise InputError(

@@ -8,6 +8,7 @@ differs from the mean of its section, so that what tells donors apart is neither
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -80,14 +81,14 @@ class DefaultPredictor(Params):
         self.alpha_ = tuple(choose(train, ALPHAS, _Choices(i), view_um=view_um, val=val) for i in inputs.values())
         folds = [(train, val)] if val is not None else inner_folds(train, view_um=view_um)
         self.weight_ = self._weigh([f for f in folds if any(s.kept.any() for s in f[0])])
-        scales = {view: Scale.of(i.read_kept(train)) for view, i in inputs.items()}
+        x = {view: i.read_kept(train) for view, i in inputs.items()}
+        scales = {view: Scale.of(values) for view, values in x.items()}
         self.mean_, self.sd_ = ({view: getattr(s, part) for view, s in scales.items()} for part in ("mean", "sd"))
-        self.genes_, self.level_, self.coef_ = self._solve([train])
-        first = self.views[0]
-        self.novelty_ = vars(Novelty.fit(self._scale(first).apply(inputs[first].read_kept(train))))
+        x = {view: scales[view].apply(values) for view, values in x.items()}
+        self.genes_, self.level_, self.coef_ = self._solve([train], x)
+        self.novelty_ = vars(Novelty.fit(x[self.views[0]]))
         if self.keep_spots:
-            x = np.hstack([self._scale(view).apply(i.read_kept(train)) for view, i in inputs.items()])
-            self.bank_ = Bank.of(train, x).state()
+            self.bank_ = Bank.of(train, np.hstack(list(x.values()))).state()
         return self
 
     def predict(self, section: Section) -> Prediction:
@@ -126,7 +127,10 @@ class DefaultPredictor(Params):
     def fit_blocks(self, blocks: Iterable[Cohort]) -> Self:
         """Return a copy for the genes of all blocks, with the penalties and weights of this fit: see ``GeneWise``."""
         self.check_fitted()
-        wide = dict(zip(("genes_", "level_", "coef_"), self._solve(blocks), strict=True))
+        blocks = iter(blocks)
+        first = next(blocks)
+        x = {view: self._scale(view).apply(i.read_kept(first)) for view, i in self._inputs().items()}
+        wide = dict(zip(("genes_", "level_", "coef_"), self._solve(chain([first], blocks), x), strict=True))
         return self.with_params().set_fitted({**self.get_fitted(), **wide})
 
     def _scale(self, view: str) -> Scale:
@@ -146,16 +150,16 @@ class DefaultPredictor(Params):
             raise InputError(f"views of DefaultPredictor are some of {', '.join(VIEWS)}, each once; got {self.views!r}")
         return {view: every[view] for view in self.views}
 
-    def _solve(self, blocks: Iterable[Cohort]) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
-        """Return genes, levels and coefficients of all blocks, each ridge from one decomposition."""
+    def _solve(
+        self, blocks: Iterable[Cohort], x: dict[str, np.ndarray]
+    ) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
+        """Return genes, levels and coefficients of all blocks; the scaled inputs ``x`` of the views serve all."""
+        spectra = {view: Spectrum.of(values) for view, values in x.items()}
         genes: list[str] = []
         levels, coef = [], {view: list[np.ndarray]() for view in self.views}
-        spectra: dict[str, Spectrum] = {}
         for block in blocks:
             y = _differences(block)
-            for (view, inputs), alpha in zip(self._inputs().items(), self.alpha_, strict=True):
-                if view not in spectra:  # the spots are the same in every block
-                    spectra[view] = Spectrum.of(self._scale(view).apply(inputs.read_kept(block)))
+            for view, alpha in zip(self.views, self.alpha_, strict=True):
                 coef[view].append(RidgePath.solve(spectra[view], y).coef(alpha))
             genes += block.genes
             levels.append(_mean_level(block))

@@ -1,6 +1,7 @@
 """The networks of encoders that are fitted on a panel, and their training."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ LEAST = 1e-3  # counts; a gene that no train spot has
 WARM_UP = 0.5  # share of the steps in which the weight of the divergence rises to 1
 
 
-class PanelNetwork(nn.Module):
+class PanelNetwork(nn.Module, ABC):
     """What is trained on the log counts of spots and embeds them."""
 
     halves: bool = False  # whether it reads one half of the counts in training
@@ -25,10 +26,11 @@ class PanelNetwork(nn.Module):
         """Set out from the mean raw count of each gene in the train spots, shape ``(n_genes,)``."""
         del mean
 
+    @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
         """Return the embedding of centred log counts, shape ``(n, n_dims)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, x: Tensor, counts: Tensor, other: Tensor, section: Tensor, weight: Tensor) -> Tensor:
         """Return the loss of a batch.
 
@@ -45,7 +47,6 @@ class PanelNetwork(nn.Module):
         weight
             Of the divergence from the prior.
         """
-        raise NotImplementedError
 
 
 class HalvesNetwork(PanelNetwork):
