@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hescribe.train.dist import gather
 from hescribe.train.loop import Recipe, train_network
 
 # Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
@@ -163,7 +164,7 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def train_towers(
     network: Towers, x: np.ndarray, take: Take, loss: Loss, recipe: Recipe, *, snapshots: tuple[int, ...]
 ) -> list[dict[str, Tensor]]:
-    """Return the weights after chosen epochs of training on pairs.
+    """Return the weights after chosen epochs of training on pairs; processes that share it compare all of a batch.
 
     Parameters
     ----------
@@ -181,9 +182,10 @@ def train_towers(
 
     def of_batch(image: Tensor, rows: Tensor) -> Tensor:
         spots = (part.to(image.device) for part in take(rows.cpu()))
-        return loss(network.embed_image(image), network.embed_expression(*spots), network.scale())
+        return loss(gather(network.embed_image(image)), gather(network.embed_expression(*spots)), network.scale())
 
-    return train_network(network, of_batch, (torch.from_numpy(x), torch.arange(len(x))), recipe, snapshots=snapshots)
+    pairs = torch.from_numpy(x), torch.arange(len(x))
+    return train_network(network, of_batch, pairs, recipe, snapshots=snapshots, shared=True)
 
 
 @torch.inference_mode()

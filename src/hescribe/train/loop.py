@@ -1,7 +1,7 @@
 """The one training loop. A deep method brings its network and its loss, nothing else.
 
-A plain PyTorch loop on one device: importing Lightning costs eight seconds on a laptop, longer
-than these trainings take; the loop that spreads over devices will live in this file too.
+A plain PyTorch loop: importing Lightning costs eight seconds on a laptop, longer than these trainings take. Several
+processes can share it: see ``train.dist``.
 """
 
 import copy
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hescribe.errors import InputError, TrainingError
 from hescribe.progress import track
+from hescribe.train.dist import average_gradients, own_part, rank, start_alike
 
 WARM_UP = 0.05  # share of the steps in which the step size of "cosine" rises
 
@@ -158,6 +159,7 @@ def train_network(
     recipe: Recipe,
     *,
     snapshots: tuple[int, ...],
+    shared: bool = False,
 ) -> list[dict[str, Tensor]]:
     """Train a network and return its weights after chosen epochs.
 
@@ -173,6 +175,9 @@ def train_network(
         Batch size, step size, seed.
     snapshots
         Ascending numbers of epochs; training ends after the last.
+    shared
+        Each process takes its part of every batch, and the loss is that of the whole: see ``train.dist.gather``. Else
+        every process trains alike.
 
     Raises
     ------
@@ -184,14 +189,17 @@ def train_network(
     network.to(device)
     tensors = tuple(t.to(device) for t in data)
     optimiser = recipe.optimiser(network)
+    if shared:
+        start_alike(network)
     order = torch.Generator().manual_seed(recipe.seed)
     out: list[dict[str, Tensor]] = []
     last: dict[str, Tensor] | None = None
-    with seeded(recipe.seed), _one_thread():
+    with seeded(recipe.seed + rank() * shared), _one_thread():
         for epoch in track(range(1, snapshots[-1] + 1), "training", snapshots[-1]):
             network.train()
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
-                _learn(optimiser, loss(*(t[rows] for t in tensors)), f"epoch {epoch}, step {step}", last)
+                batch = tuple(t[own_part(rows) if shared else rows] for t in tensors)
+                _learn(optimiser, loss(*batch), f"epoch {epoch}, step {step}", last, shared=shared)
             last = _weights(network)
             if epoch in snapshots:
                 out.append(last)
@@ -262,10 +270,14 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()})
 
 
-def _learn(optimiser: AdamW, value: Tensor, where: str, last: dict[str, Tensor] | None = None) -> None:
+def _learn(
+    optimiser: AdamW, value: Tensor, where: str, last: dict[str, Tensor] | None = None, *, shared: bool = False
+) -> None:
     """Take one step down the gradient of a loss; ``last`` are weights that were good."""
     if not math.isfinite(value.item()):
         raise TrainingError(f"the loss is {value.item()} at {where}; lower lr ({optimiser.lr})", last)
     optimiser.zero_grad()
     value.backward()
+    if shared:
+        average_gradients(weight for weight, *_ in optimiser.state)
     optimiser.step()
