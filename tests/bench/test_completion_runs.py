@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
+from hescribe.bench.compare import compare
 from hescribe.bench.completion.cells import create_completer, run_completion
-from hescribe.bench.completion.compare import compare, completion_lines
+from hescribe.bench.completion.compare import completion_lines
 from hescribe.bench.completion.protocol import read_completion_protocol
 from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.results import Results
@@ -43,7 +44,7 @@ def test_a_difference_is_taken_by_section_then_by_donor():
         ("x", "A", "1", 0, 1.0), ("y", "A", "1", 0, 2.0), ("x", "A", "2", 0, 3.0), ("x", "A", "2", 1, 5.0),
         ("y", "A", "2", 0, 3.0), ("x", "B", "3", 0, 4.0), ("y", "B", "3", 0, 1.0), ("x", "C", "4", 0, 9.0),
     ])  # fmt: skip
-    found = compare(rows, "x", "y")
+    found = compare(rows, "x", "y", metric="mse")
     assert found.by_donor == {"A": 0.0, "B": 3.0}
     assert found.value == 1.5
     assert (found.low, found.high) == (None, None)
@@ -51,7 +52,7 @@ def test_a_difference_is_taken_by_section_then_by_donor():
 
 def test_a_paired_interval_is_narrower_than_donors_differ():
     values = [(m, d, d, 0, level + (m == "y") * 0.1) for m in "xy" for d, level in zip("ABCDE", range(5), strict=True)]
-    found = compare(rows_of(values), "y", "x")
+    found = compare(rows_of(values), "y", "x", metric="mse")
     assert found.low == pytest.approx(0.1)
     assert found.high == pytest.approx(0.1)
 
@@ -59,11 +60,11 @@ def test_a_paired_interval_is_narrower_than_donors_differ():
 def test_completers_that_cannot_be_compared_are_told():
     rows = rows_of([("x", "A", "1", 0, 1.0), ("y", "B", "2", 0, 2.0)])
     with pytest.raises(InputError, match="no mse of 'z'; they have x, y"):
-        compare(rows, "x", "z")
+        compare(rows, "x", "z", metric="mse")
     with pytest.raises(InputError, match="no section in common"):
-        compare(rows, "x", "y")
+        compare(rows, "x", "y", metric="mse")
     with pytest.raises(InputError, match="rows of 2 tasks"):
-        compare(pd.concat([rows, rows.assign(task="u")]), "x", "y")
+        compare(pd.concat([rows, rows.assign(task="u")]), "x", "y", metric="mse")
 
 
 def test_a_run_is_kept_and_read_back(raw_cohort, tmp_path):

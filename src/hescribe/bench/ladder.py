@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.cluster.vq import kmeans2, vq
 
 from hescribe import keys
+from hescribe.bench.components import create_component
 from hescribe.bench.model_names import split_params
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
@@ -160,10 +161,10 @@ def create_model(name: str) -> Predictor:
         control: Predictor = CONTROLS[method]().with_params(**given)
         return control
     if method in RUNGS:
-        method, params = RUNGS[method]
-        return predictors.create(method, **{**params, **given})
+        method, given = RUNGS[method][0], {**RUNGS[method][1], **given}
     if method in predictors:
-        return predictors.create(method, **given)
+        predictor: Predictor = create_component(predictors, method, given)
+        return predictor
     known = ", ".join([*LADDER, *(p for p in predictors if p not in LADDER)])
     raise UnknownNameError(f"there is no model {method!r}; known: {known}")
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from hescribe import __version__, keys
 from hescribe._support import write_whole_folder
 from hescribe.bench.choice import Choice
+from hescribe.bench.components import create_component
 from hescribe.bench.interval import Interval, IntervalInfo
 from hescribe.bench.model_names import encoder_card
 from hescribe.bench.scores import Score
@@ -197,14 +198,13 @@ def read_model(path: Path) -> FittedModel:
         raise FormatError(f"{path}/model.json has missing or unknown entries ({wrong}); fit the model again")
     try:
         info = _with_every_gene(TypeAdapter(ModelInfo).validate_json(json.dumps(content), strict=True))
-        params = {k: tuple(v) if isinstance(v, list) else v for k, v in info.params.items()}
         interval, looks = _take_interval(arrays, info), _take_looks(arrays)
-        predictor = predictors.create(info.method, **params)
-        predictor.set_fitted(join_fitted(arrays, fitted))  # type: ignore[attr-defined]
+        predictor: Any = create_component(predictors, info.method, info.params)
+        predictor.set_fitted(join_fitted(arrays, fitted))
     except (ValidationError, InputError) as error:
         reason = "; ".join(str(error).splitlines()[:3])
         raise FormatError(f"{path}/model.json describes no model of this version: {reason}") from error
-    if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:  # type: ignore[attr-defined]
+    if tuple(predictor.get_fitted().get("genes_", info.genes)) != info.genes:
         raise FormatError(f"{path}: model.json and the fitted state name different genes; fit the model again")
     _check_encoder(path, predictor, info)
     return FittedModel(predictor, info, interval, looks)

@@ -35,6 +35,7 @@ DECIDES = (
     "complete",
     "train",
     "encode",
+    "align",
     "predict",
     "bench",
 )

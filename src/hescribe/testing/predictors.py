@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from hescribe import keys
+from hescribe.align.infonce import InfoNCEAligner
 from hescribe.bench.model_folder import join_fitted, split_fitted
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, NotFittedError
 from hescribe.predict.base import GeneWise, Prediction, Predictor, predictors
 from hescribe.prep.genes import to_panel
 from hescribe.testing.cohorts import colour_cohort
 from hescribe.testing.encoders import tiny_encoder
 
+ALIGNER = InfoNCEAligner(encoder="color", gene_encoder=PCAEncoder(n_dims=4), epochs=2, batch_size=64)
 FAST: dict[str, dict[str, object]] = {
+    "aligned": {"aligner": ALIGNER},
     "bleep": {"epochs": 2, "batch_size": 64},
     "deepspot": {"size": "small", "epochs": 1},
     "egn": {"size": "small", "epochs": 1},
