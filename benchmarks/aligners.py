@@ -18,6 +18,7 @@ def models(fov_um):
     """Return the aligners by the name they get in the table."""
     from hescribe.align.bleep import BleepAligner
     from hescribe.align.infonce import InfoNCEAligner
+    from hescribe.align.robust import RobustAligner
     from hescribe.align.siglip import SigLIPAligner
     from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner
     from hescribe.encode.gene.drvi import DRVIEncoder
@@ -36,6 +37,7 @@ def models(fov_um):
         "infonce drvi genes": infonce.with_params(gene_encoder=DRVIEncoder()),
         "siglip": SigLIPAligner(fov_um=fov_um),
         "bleep": BleepAligner(fov_um=fov_um),
+        "robust": RobustAligner(fov_um=fov_um),
         "untrained": infonce.with_params(epochs=0),
         "infonce shuffled": ShuffledPairsAligner(base=infonce),
         "infonce on depth": infonce.with_params(gene_encoder=DepthEncoder()),

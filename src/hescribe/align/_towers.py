@@ -21,7 +21,7 @@ from hescribe.prep.scale import Scale
 from hescribe.prep.split import inner_folds
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from hescribe.encode.frozen_images import FrozenImages
     from hescribe.train.contrastive import Loss, Towers
@@ -79,6 +79,10 @@ class TowerAligner(Params):
     @abstractmethod
     def loss_of(self, network: "Towers") -> "Loss":
         """Return the loss of a batch; what it learns beside the heads is registered on the network."""
+
+    def group_of(self, train: Cohort) -> "Tensor | None":  # noqa: ARG002 - not of any one spot
+        """Return the group of each kept spot, for a loss that reads it; None for one that does not."""
+        return None
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Fit the gene encoder and train both heads.
@@ -147,7 +151,9 @@ class TowerAligner(Params):
         recipe = Recipe(batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
         states = [{k: v.clone() for k, v in network.state_dict().items()}]
         if epochs != (0,):
-            states = train_towers(network, start.x, lambda rows: (y[rows],), loss, recipe, snapshots=epochs)
+            states = train_towers(
+                network, start.x, lambda rows: (y[rows],), loss, recipe, snapshots=epochs, group=self.group_of(train)
+            )
         found = []
         for weights in states:
             network.cpu().load_state_dict(weights, strict=True)

@@ -18,8 +18,9 @@ class Scale:
     @classmethod
     def of(cls, x: np.ndarray) -> "Scale":
         """Return the scale of ``x``, shape ``(n_spots, n_dims)``."""
-        sd = x.std(axis=0)
-        return cls(x.mean(axis=0), np.where(sd > CONSTANT * np.median(sd), sd, np.inf).astype(x.dtype))
+        mean = x.mean(axis=0, dtype=np.float64).astype(x.dtype)  # sums in float32 depend on the order of spots
+        sd = np.sqrt(np.square(x - mean).mean(axis=0, dtype=np.float64))
+        return cls(mean, np.where(sd > CONSTANT * np.median(sd), sd, np.inf).astype(x.dtype))
 
     @classmethod
     def overall(cls, x: np.ndarray) -> "Scale":

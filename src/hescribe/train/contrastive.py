@@ -17,7 +17,8 @@ from hescribe.train.loop import Recipe, train_network
 
 # Gives what stands for the expression of some kept spots of a cohort, by their rows: what the second tower reads.
 Take = Callable[[Tensor], tuple[Tensor, ...]]
-Loss = Callable[[Tensor, Tensor, Tensor | float], Tensor]
+# Of the embeddings of a batch and one over the temperature; and of the group of each spot, where groups are given.
+Loss = Callable[..., Tensor]
 
 CHUNK = 2048  # spots embedded at once
 START = 0.07  # temperature at the start, as CLIP's
@@ -136,7 +137,9 @@ def soft_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, *, 
     return (_cross_entropy(logits, target) + _cross_entropy(logits.T, back)) / 2
 
 
-def sigmoid_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+def sigmoid_pair_loss(
+    image: Tensor, expression: Tensor, scale: Tensor | float, bias: Tensor | float, *, group: Tensor | None = None
+) -> Tensor:
     """Return the loss of SigLIP: each two halves are told to belong together or not, whatever else is in the batch.
 
     Parameters
@@ -145,6 +148,8 @@ def sigmoid_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, 
         As for ``pair_loss``.
     bias
         Added to all similarities; negative at the start, since most halves do not belong together.
+    group
+        Of each spot, shape ``(n,)``: halves of different groups are not compared; None compares all.
 
     Examples
     --------
@@ -153,7 +158,10 @@ def sigmoid_pair_loss(image: Tensor, expression: Tensor, scale: Tensor | float, 
     """
     logits = scale * expression @ image.T + bias
     belongs = 2 * torch.eye(len(logits), device=logits.device) - 1
-    return -functional.logsigmoid(belongs * logits).sum(dim=1).mean()
+    each = -functional.logsigmoid(belongs * logits)
+    if group is not None:
+        each = each * (group[:, None] == group)
+    return each.sum(dim=1).mean()
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -162,7 +170,14 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def train_towers(
-    network: Towers, x: np.ndarray, take: Take, loss: Loss, recipe: Recipe, *, snapshots: tuple[int, ...]
+    network: Towers,
+    x: np.ndarray,
+    take: Take,
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    snapshots: tuple[int, ...],
+    group: Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
     """Return the weights after chosen epochs of training on pairs; processes that share it compare all of a batch.
 
@@ -178,11 +193,15 @@ def train_towers(
         See ``pair_loss`` and ``train.loop``.
     snapshots
         Ascending numbers of epochs.
+    group
+        Of each spot, shape ``(n_spots,)``, for a loss that reads it.
     """
 
     def of_batch(image: Tensor, rows: Tensor) -> Tensor:
         spots = (part.to(image.device) for part in take(rows.cpu()))
-        return loss(gather(network.embed_image(image)), gather(network.embed_expression(*spots)), network.scale())
+        more = {} if group is None else {"group": gather(group[rows.cpu()].to(image.device))}
+        halves = network.embed_image(image), network.embed_expression(*spots)
+        return loss(*map(gather, halves), network.scale(), **more)
 
     pairs = torch.from_numpy(x), torch.arange(len(x))
     return train_network(network, of_batch, pairs, recipe, snapshots=snapshots, shared=True)

@@ -1,0 +1,105 @@
+"""The default aligner: negatives of one section, views beside each other, and stain that must not matter."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hescribe.align.base import to_pairs
+from hescribe.align.robust import RobustAligner
+from hescribe.align.siglip import SigLIPAligner
+from hescribe.data.image import ArrayImage
+from hescribe.encode.gene.pca import PCAEncoder
+from hescribe.errors import InputError
+from hescribe.metrics.retrieval import score_retrieval
+from hescribe.train.contrastive import sigmoid_pair_loss
+
+SMALL = {
+    "encoder": "color",
+    "gene_encoder": PCAEncoder(n_dims=4),
+    "n_dims": 16,
+    "epochs": 40,
+    "lr": 5e-3,
+    "batch_size": 64,
+}
+
+
+def split(cohort):
+    return cohort.where(lambda s: s.donor != "D2"), cohort.where(lambda s: s.donor == "D2")
+
+
+def auc(aligner, cohort):
+    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
+    return np.mean([r.value for r in rows if r.metric == "auc"])
+
+
+def restained(section):
+    """The section as a weaker stain shows it, pink lost more than blue."""
+    pixels = section.image.pixels.astype(float)
+    paler = 255 - (255 - pixels) * [0.5, 0.7, 0.9]
+    image = ArrayImage(paler.astype(np.uint8), section.image.mpp, f"restained {section.id}")
+    return replace(section, image=image)
+
+
+class TestNegativesOfOneSection:
+    def test_a_loss_of_two_groups_is_that_of_each_alone(self):
+        image, expression = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+        group = torch.tensor([0, 1, 0, 1, 1, 0])
+        apart = [sigmoid_pair_loss(image[group == g], expression[group == g], 2.0, -1.0) * 3 for g in (0, 1)]
+        both = sigmoid_pair_loss(image, expression, 2.0, -1.0, group=group)
+        torch.testing.assert_close(both * 6, sum(apart))
+
+    def test_groups_are_the_sections_of_kept_spots(self, cohort):
+        some = cohort.map(lambda s: s.with_kept(np.arange(49) < (3 if s.id == "s1" else 2)))
+        found = SigLIPAligner(negatives="section").group_of(some)
+        assert found.tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+        assert SigLIPAligner().group_of(some) is None
+
+    def test_they_change_what_is_learned(self, cohort):
+        one, other = (
+            SigLIPAligner(**SMALL).with_params(epochs=2, negatives=n).fit(cohort).embed_image(cohort[0])
+            for n in ("batch", "section")
+        )
+        assert np.abs(one - other).max() > 0.01
+
+
+class TestRobust:
+    def test_pairs_of_a_new_donor_are_found(self, cohort):
+        train, test = split(cohort)
+        assert auc(RobustAligner(**SMALL).fit(train), test) > 0.6
+
+    def test_another_stain_does_not_hide_them(self, cohort):
+        """As it hides them from an aligner that scales images by the train donors."""
+        train, test = split(cohort)
+        lost = {}
+        for aligner in (RobustAligner(**SMALL), SigLIPAligner(**SMALL)):
+            fitted = aligner.fit(train)
+            lost[aligner.name] = auc(fitted, test) - auc(fitted, test.map(restained))
+        assert lost["siglip"] > 0.1
+        assert lost["robust"] < lost["siglip"] / 2
+
+    def test_the_cosine_is_the_mean_of_those_of_the_views(self, cohort):
+        aligner = RobustAligner(**SMALL | {"epochs": 2}).fit(cohort)
+        image, expression = aligner.embed_image(cohort[0]), aligner.embed_expression(cohort[0])
+        views = [(image[:, v] * 2**0.5, expression[:, v] * 2**0.5) for v in (slice(16), slice(16, None))]
+        for side in views[0] + views[1]:
+            np.testing.assert_allclose(np.linalg.norm(side, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(image @ expression.T, sum(x @ y.T for x, y in views) / 2, atol=1e-5)
+
+    def test_one_section_is_enough(self, cohort):
+        fitted = RobustAligner(**SMALL | {"epochs": 2}).fit(cohort.where(lambda s: s.id == "s0"))
+        assert np.isfinite(fitted.embed_image(cohort[1].blind())).all()
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"n_dims": 1}, "n_dims of RobustAligner must be at least 2"),
+            ({"epochs": -1}, "epochs of RobustAligner must be at least 0"),
+            ({"batch_size": 1}, "batch_size of RobustAligner must be at least 2"),
+            ({"gene_encoder": "pca"}, "gene_encoder of RobustAligner must be"),
+        ],
+    )
+    def test_parameters_out_of_their_limits_are_refused(self, cohort, given, told):
+        with pytest.raises(InputError, match=told):
+            RobustAligner(**SMALL).with_params(**given).fit(cohort)
