@@ -31,6 +31,7 @@ SCHEMA_VERSION = 4
 SINCE: dict[int, dict[str, Any]] = {
     2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None, "chosen_on": [], "image_mpp": None},
 }  # fmt: skip
+INDEX, ALIGNER_INDEX, WEIGHTS = "model.json", "aligner.json", "weights.safetensors"
 INTERVAL, LOOKS = "interval/", "looks/"  # before the names of their arrays
 
 
@@ -129,17 +130,17 @@ class FittedModel:
     looks: Looks | None = None
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, index: str = INDEX) -> None:
     """Refuse a target that exists, before an hour is spent on what could not be written.
 
     Raises
     ------
     DataAccessError
-        If it exists and is not to be overwritten, or is no model folder.
+        If it exists and is not to be overwritten, or is no folder of a model of this kind.
     """
     if path.exists() and not overwrite:
         raise DataAccessError(f"{path} exists; choose another name, or give --overwrite")
-    if path.exists() and not (path / "model.json").exists():
+    if path.exists() and not (path / index).exists():
         raise DataAccessError(f"{path} is no model folder and is not overwritten; choose another name")
 
 
@@ -158,13 +159,44 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     if model.looks is not None:
         arrays |= {f"{LOOKS}{name}": value for name, value in vars(model.looks).items()}
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
+    write_parts(path, INDEX, content, arrays)
+
+
+def write_parts(path: Path, index: str, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a folder of two files, what is plain in ``index`` and the arrays, whole or not at all.
+
+    Raises
+    ------
+    DataAccessError
+        If it cannot be written.
+    """
     with write_whole_folder(path) as tmp:
-        (tmp / "model.json").write_text(json.dumps(content, indent=1))
+        (tmp / index).write_text(json.dumps(content, indent=1))
         try:
-            save_file(arrays, tmp / "weights.safetensors")
-            (tmp / "weights.safetensors").chmod(0o644)  # it comes readable by its owner alone, unlike the rest
+            save_file(arrays, tmp / WEIGHTS)
+            (tmp / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone, unlike the rest
         except SafetensorError as error:  # an OSError in other clothes
             raise DataAccessError(f"{path} cannot be written: {error}") from error
+
+
+def read_parts(path: Path, index: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what ``write_parts`` wrote.
+
+    Raises
+    ------
+    DataAccessError
+        If a file is missing.
+    FormatError
+        If one is damaged.
+    """
+    for name in (index, WEIGHTS):
+        if not (path / name).exists():
+            raise DataAccessError(f"{path} is no model folder: {name} is missing")
+    try:
+        content, arrays = json.loads((path / index).read_text()), load_file(path / WEIGHTS)
+    except (ValueError, RecursionError, SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
+    return content if isinstance(content, dict) else {}, arrays
 
 
 def read_model(path: Path) -> FittedModel:
@@ -177,15 +209,12 @@ def read_model(path: Path) -> FittedModel:
     FormatError
         If a file is damaged, or of another version of the format.
     """
-    for name in ("model.json", "weights.safetensors"):
-        if not (path / name).exists():
-            raise DataAccessError(f"{path} is no model folder: {name} is missing")
-    try:
-        content = json.loads((path / "model.json").read_text())
-        arrays = load_file(path / "weights.safetensors")
-    except (ValueError, RecursionError, SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
-    version = content.pop("schema_version", 0) if isinstance(content, dict) else 0
+    if (path / ALIGNER_INDEX).exists():
+        raise DataAccessError(
+            f"{path} holds an aligner, which predicts no expression; use it as an encoder: hescribe embed --encoder"
+        )
+    content, arrays = read_parts(path, INDEX)
+    version = content.pop("schema_version", 0)
     if version not in range(1, SCHEMA_VERSION + 1):
         raise FormatError(f"{path}/model.json is not of format version {SCHEMA_VERSION}; fit the model again")
     for since, entries in SINCE.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hescribe.cli.aligner import fit_aligner, is_aligner
 from hescribe.cli.output import OUTPUT, command
 from hescribe.cli.params import SetOption, parse_params
 from hescribe.errors import InputError
@@ -41,7 +42,7 @@ def embed(
     source: Annotated[Path, typer.Argument(help="Cohort folder, or an image.")],
     *,
     encoder: Annotated[
-        str, typer.Option(help="Image encoder; name:model for the generic ones.")
+        str, typer.Option(help="Image encoder, name:model for the generic ones; or the folder of a fitted aligner.")
     ] = "efficientnet_lite0",
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
     pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
@@ -55,6 +56,7 @@ def embed(
     from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.encode.features import embed_section  # noqa: PLC0415
 
+    key = f"X_{Path(encoder).name.replace(':', '_')}"
     done = []
     for section in _sections(source, mpp, pitch_um):
         if section.image is None:
@@ -64,7 +66,7 @@ def embed(
         done.append({"section": section.id, "n_spots": len(x), "n_dims": x.shape[1]})
         if out is not None:
             blind = section.blind().table
-            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), f"X_{encoder.replace(':', '_')}": x})
+            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), key: x})
             write_h5ad(table, out / f"{section.id}.h5ad")
     OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
     OUTPUT.table(done)
@@ -72,7 +74,9 @@ def embed(
 
 @command
 def fit(
-    method: Annotated[str, typer.Argument(help="Predictor or rung, see hescribe list predictors; auto picks one.")],
+    method: Annotated[
+        str, typer.Argument(help="Predictor or rung, see hescribe list predictors; auto picks one; or an aligner.")
+    ],
     cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
     *,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
@@ -86,7 +90,7 @@ def fit(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
-    """Fit a predictor on all donors, and score each gene on held-out donors."""
+    """Fit a predictor on all donors, and score each gene on held-out donors; or an aligner, scored by retrieval."""
     from hescribe.bench.all_genes import add_genes, check_gene_wise  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.auto import fit_chosen  # noqa: PLC0415
     from hescribe.bench.fitting import fit_model  # noqa: PLC0415
@@ -97,6 +101,9 @@ def fit(
     from hescribe.prep.spared_genes import read_gene_list  # noqa: PLC0415
     from hescribe.report.model_card import write_cards  # noqa: PLC0415
 
+    if is_aligner(method):
+        fit_aligner(method, cohort, out=out, protocol=protocol, genes=genes, params=params, overwrite=overwrite)
+        return
     check_target(out, overwrite=overwrite)
     candidates = _candidates(method, models, params)
     for name in candidates if genes == ALL else ():

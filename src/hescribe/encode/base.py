@@ -1,10 +1,13 @@
 """What an image encoder is, where they are registered, and the check of their input."""
 
-from typing import Any, ClassVar, Protocol
+import importlib
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from hescribe.cards import EncoderCard
+from hescribe.data.section import Section
 from hescribe.errors import InputError
 from hescribe.registry import Registry
 
@@ -43,15 +46,31 @@ class ImageEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class SectionEncoder(Protocol):
+    """Turns the spots of a section into vectors, and needs more than their patches: a fitted aligner."""
+
+    @property
+    def card(self) -> EncoderCard:
+        """Facts about the encoder."""
+        ...
+
+    def embed_section(self, section: Section) -> np.ndarray:
+        """Return one vector a spot, shape ``(n_spots, card.n_dims)`` float32."""
+        ...
+
+
 encoders: Registry[ImageEncoder] = Registry(
     "encoder",
     "hescribe.encode",
     besides=("features", "accelerate", "trainable", "spot_inputs", "frozen_images"),
 )
 
+ALIGNERS = "hescribe.bench.aligner_folder"  # reads folders; above this layer, so it is found by name, as a component is
 
-def create_encoder(name: str) -> ImageEncoder:
-    """Return an encoder by its registered name, or by ``name:model`` for the generic ones.
+
+def create_encoder(name: str) -> ImageEncoder | SectionEncoder:
+    """Return an encoder by its name, by ``name:model`` for the generic ones, or from the folder of a fitted aligner.
 
     Raises
     ------
@@ -59,6 +78,10 @@ def create_encoder(name: str) -> ImageEncoder:
         If no encoder has that name.
     InputError
         If the encoder holds one model only.
+    DataAccessError
+        If it is a path that holds no fitted aligner.
+    FormatError
+        If that aligner is damaged.
 
     Examples
     --------
@@ -66,6 +89,9 @@ def create_encoder(name: str) -> ImageEncoder:
     1024
     """
     kind, colon, model = name.partition(":")
+    if kind not in encoders and ("/" in kind or Path(name).is_dir()):
+        aligned: SectionEncoder = importlib.import_module(ALIGNERS).read_encoder(Path(name))
+        return aligned
     return encoders.create(kind, model=model) if colon else encoders.create(kind)
 
 

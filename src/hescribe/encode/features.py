@@ -19,7 +19,7 @@ from hescribe._support import write_whole
 from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
 from hescribe.encode import accelerate
-from hescribe.encode.base import ImageEncoder, create_encoder
+from hescribe.encode.base import ImageEncoder, SectionEncoder, create_encoder
 from hescribe.errors import InputError
 from hescribe.prep.patches import CHUNK, iter_patches
 from hescribe.progress import track
@@ -61,7 +61,7 @@ _one_at_a_time = Lock()
 
 def embed_section(
     section: Section,
-    encoder: str | ImageEncoder = "efficientnet_lite0",
+    encoder: str | ImageEncoder | SectionEncoder = "efficientnet_lite0",
     *,
     fov_um: tuple[float, ...] | None = None,
     cache: Path | None = None,
@@ -73,7 +73,7 @@ def embed_section(
     section
         A section with an image.
     encoder
-        A registered name, or an encoder.
+        A registered name, the folder of a fitted aligner, or an encoder.
     fov_um
         Sides of the patches in um; the embeddings are concatenated. The encoder's own by default.
     cache
@@ -86,14 +86,17 @@ def embed_section(
     Raises
     ------
     InputError
-        If the section has no image.
+        If the section has no image, or other patches are asked for than those that an aligner was fitted on.
     DataAccessError
         If the image cannot be read or the cache cannot be written.
     """
     if section.image is None:
         raise InputError(f"section {section.id} has no image to embed; leave it out or import it with one")
-    if isinstance(encoder, str):
-        encoder = create_encoder(encoder)
+    encoder = create_encoder(encoder) if isinstance(encoder, str) else encoder
+    if isinstance(encoder, SectionEncoder):
+        if fov_um not in (None, encoder.card.fov_um):
+            raise InputError(f"{encoder.card.name} reads patches of {encoder.card.fov_um} um; leave fov_um out")
+        return _frozen(encoder.embed_section(section))
     folder = settings.cache_dir() / "features" if cache is None else Path(cache)
     sides = encoder.card.fov_um if fov_um is None else fov_um
     if not sides:
@@ -104,7 +107,7 @@ def embed_section(
 
 def embed_tiles(
     section: Section,
-    encoder: str | ImageEncoder = "efficientnet_lite0",
+    encoder: str | ImageEncoder | SectionEncoder = "efficientnet_lite0",
     *,
     n_side: int,
     fov_um: float | None = None,
@@ -137,8 +140,9 @@ def embed_tiles(
         raise InputError(f"section {section.id} has no image to embed; leave it out or import it with one")
     if n_side < 1:
         raise InputError(f"n_side must be at least 1, got {n_side}")
-    if isinstance(encoder, str):
-        encoder = create_encoder(encoder)
+    encoder = create_encoder(encoder) if isinstance(encoder, str) else encoder
+    if isinstance(encoder, SectionEncoder):
+        raise InputError(f"{encoder.card.name} embeds whole patches, and no tiles of them; choose another encoder")
     folder = settings.cache_dir() / "features" if cache is None else Path(cache)
     side = float(encoder.card.fov_um[0] if fov_um is None else fov_um)
     facts = _facts(section, encoder, side, n_side)

@@ -137,7 +137,7 @@ class TriplexPredictor(NetworkPredictor):
 
         n_inputs, scales = len(state["x_mean"]), self._scales()
         if self.size == "paper":
-            target: nn.Module = _multiscale.MapTokens(create_encoder(TARGET).network(), jitter=self.jitter)  # type: ignore[attr-defined]
+            target: nn.Module = _multiscale.MapTokens(create_encoder(TARGET).network(), jitter=self.jitter)  # type: ignore[union-attr]
         else:
             target = _multiscale.FeatureToken(n_inputs, scales.n_dims)
         return _multiscale.MultiscaleNetwork(target, n_inputs, n_genes, scales, noisy=self.legacy_dropout)
