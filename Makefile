@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test check bench torture docs clean
+.PHONY: demo test test-slow check bench torture docs clean
 
 demo: $(STAMP)  ## run the main job on the synthetic cohort, into demo/
 	$(BIN)/hescribe demo --out demo
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-slow: $(STAMP)  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow -q
 
 check: $(DEV_STAMP)  ## lint, types, layers
 	$(BIN)/ruff check .
