@@ -37,6 +37,7 @@ DECIDES = (
     "encode",
     "align",
     "predict",
+    "slide",
     "bench",
 )
 

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     PROTOCOLS = "protocols"
     DATASETS = "datasets"
     RUNGS = "rungs"
+    SLIDE_MODELS = "slide-models"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,7 +64,7 @@ def doctor() -> None:
 
 @command
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: predictors, aligners, completers, encoders, readers, protocols, datasets, rungs ..."""
+    """List what can be named: predictors, aligners, completers, encoders, readers, protocols, slide-models ..."""
     if kind is Kind.DATASETS:
         from hescribe.cli.catalogue import list_datasets  # noqa: PLC0415 - the command line starts fast
 
@@ -72,7 +73,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     rows = {
         Kind.PREDICTORS: _predictors, Kind.ALIGNERS: _aligners, Kind.COMPLETERS: _completers,
         Kind.ENCODERS: _encoders, Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers,
-        Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs,
+        Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs, Kind.SLIDE_MODELS: _slide_models,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -140,6 +141,13 @@ def _rungs() -> list[dict[str, object]]:
 
     models = ((name, create_model(name)) for name in LADDER)
     return [{"name": n, "summary": m.card.summary, "control": is_control(m)} for n, m in models]
+
+
+def _slide_models() -> list[dict[str, object]]:
+    from hescribe.slide.base import slide_models  # noqa: PLC0415 - the command line starts fast
+
+    cards = ((name, slide_models.get(name).card) for name in slide_models)
+    return [{"name": n, "summary": c.summary, "paper": c.paper} for n, c in cards]
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,130 @@
+"""A network on the tiles of a slide: embed each, pool them, read the slide's outcome off; trained bag by bag."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from hescribe.params import Params
+from hescribe.prep.scale import Scale
+from hescribe.slide.bags import Bag
+from hescribe.slide.base import check_fit, read_scaled, tile_scale
+from hescribe.slide.targets import SurvivalLoss, Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hescribe.slide._mil_network import MILNetwork
+    from hescribe.slide._outcome import Outcome
+
+LIMITS = (
+    ("n_hidden", 1, np.inf), ("dropout", 0, 0.99), ("n_tiles", 1, np.inf), ("n_bins", 2, np.inf), ("epochs", 1, np.inf),
+    ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 1, np.inf), ("seed", 0, np.inf),
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class MILModel(Params):
+    """A network on bags.
+
+    Parameters
+    ----------
+    n_hidden
+        Units a tile is embedded in.
+    dropout
+        Share of the inputs and of the hidden units left out in training.
+    n_tiles
+        Tiles drawn of a bag at each step of the training, at most; None takes all. All are read for a prediction.
+    survival_loss
+        ``"nll"``: the likelihood of ``n_bins`` bins of time with the same number of train events; ``"cox"``: the
+        partial likelihood over the slides of a batch, which wants a large one.
+    n_bins
+        Of ``"nll"``.
+    epochs, lr, weight_decay, batch_size, seed
+        Of the training.
+    """
+
+    n_hidden: int = 256
+    dropout: float = 0.25
+    n_tiles: int | None = 4096
+    survival_loss: SurvivalLoss = "nll"
+    n_bins: int = 4
+    epochs: int = 40
+    lr: float = 3e-4
+    weight_decay: float = 1e-2
+    batch_size: int = 8
+    seed: int = 0
+
+    @abstractmethod
+    def pooling(self) -> "nn.Module":
+        """Return what pools embedded tiles ``(n_tiles, n_hidden)`` to ``(n_hidden,)``, beside each tile's weight."""
+
+    def fit(self, bags: Sequence[Bag], target: Target) -> Self:
+        """Train on bags, which are read one at a time.
+
+        Raises
+        ------
+        InputError
+            If a parameter is out of its limits, bags and target do not match, a class has no train slide, or bags
+            differ in their number of dims.
+        TrainingError
+            If the loss is not finite.
+        """
+        for name, low, high in LIMITS:
+            self.check_between(name, low, high)
+        check_fit(bags, target)
+        from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
+        from hescribe.slide._mil_network import train_on_bags  # noqa: PLC0415 - imports torch
+        from hescribe.slide._outcome import Outcome  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
+
+        scale = tile_scale(bags)
+        outcome = Outcome.of(target, survival_loss=self.survival_loss, n_bins=self.n_bins)
+        recipe = Recipe(
+            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, schedule="cosine"
+        )
+        network = train_on_bags(
+            self._build(len(scale.mean), outcome.n_outputs, self.seed),
+            [lambda bag=bag: read_scaled(bag, scale) for bag in bags],  # type: ignore[misc]
+            outcome,
+            outcome.encode(target),
+            recipe,
+            n_steps=self.epochs * max(len(bags) // self.batch_size, 1),
+            n_tiles=self.n_tiles,
+        )
+        self.outcome_, self.edges_ = outcome.kind, outcome.edges
+        self.n_outputs_, self.mean_, self.sd_ = outcome.n_outputs, scale.mean, scale.sd
+        self.weights_ = trained_weights(network)
+        return self
+
+    def predict(self, bags: Iterable[Bag]) -> np.ndarray:
+        """Return probabilities of the classes, or risk, shape ``(n_bags, n_classes)`` or ``(n_bags, 1)``."""
+        of_bag, outcome = self._fitted()
+        return outcome.to_prediction(np.array([of_bag(bag)[0] for bag in bags]).reshape(-1, outcome.n_outputs))
+
+    def attention(self, bag: Bag) -> np.ndarray:
+        """Return how much each tile weighs in the pooled slide, shape ``(n_tiles,)``."""
+        return self._fitted()[0](bag)[1]
+
+    def _build(self, n_dims: int, n_outputs: int, seed: int) -> "MILNetwork":
+        from hescribe.slide._mil_network import MILNetwork  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
+
+        with seeded(seed):
+            return MILNetwork(n_dims, self.n_hidden, n_outputs, pooling=self.pooling(), dropout=self.dropout)
+
+    def _fitted(self) -> tuple[Callable[[Bag], tuple[np.ndarray, np.ndarray]], "Outcome"]:
+        """Return what gives outputs and attention of a bag, and how outputs are read."""
+        self.check_fitted()
+        from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
+        from hescribe.slide._mil_network import apply  # noqa: PLC0415 - imports torch
+        from hescribe.slide._outcome import Outcome  # noqa: PLC0415 - imports torch
+
+        network = self._build(len(self.mean_), self.n_outputs_, 0)
+        load_trained(network, self.weights_)
+        network.eval()
+        scale = Scale(self.mean_, self.sd_)
+        outcome = Outcome(self.outcome_, self.n_outputs_, tuple(self.edges_))
+        return lambda bag: apply(network, read_scaled(bag, scale)), outcome

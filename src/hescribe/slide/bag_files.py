@@ -1,0 +1,176 @@
+"""Bags in files, one a slide: h5 as TRIDENT and CLAM write it, npy, parquet, and h5ad as ``hescribe embed`` does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+
+from hescribe import keys
+from hescribe.errors import DataAccessError, FormatError, HescribeError, InputError
+from hescribe.slide.bags import Places, check_features
+
+T = TypeVar("T")
+FEATURES, COORDS, SIDE = "features", "coords", "patch_size_level0"  # datasets of an h5; attribute of the second
+XY = ("x_um", "y_um")  # columns of a parquet that are no features
+
+
+@dataclass(frozen=True)
+class FileBag:
+    """A bag in a file of its own.
+
+    Parameters
+    ----------
+    path
+        Its stem is the name of the slide.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """Name of the slide."""
+        return self.path.stem
+
+    def read(self) -> np.ndarray:
+        """Return the vectors of the tiles.
+
+        Raises
+        ------
+        DataAccessError
+            If the file is gone.
+        FormatError
+            If it is damaged or holds no features.
+        InputError
+            If it has no tile, or a value that is not finite.
+        """
+        return check_features(_read(self.path, READERS[self.path.suffix][0]), str(self.path))
+
+    def read_places(self) -> Places | None:
+        """Return where the tiles lie, if the file says."""
+        places = _read(self.path, READERS[self.path.suffix][1])
+        if places is not None and len(places.xy) != (n_tiles := len(self.read())):
+            raise FormatError(f"{self.path} has {len(places.xy)} places for {n_tiles} tiles; embed the slide again")
+        return places
+
+
+def read_bags(folder: Path) -> dict[str, FileBag]:
+    """Return the bags of a folder by the names of their slides; no vector is read yet.
+
+    Parameters
+    ----------
+    folder
+        One file a slide: ``.h5`` (dataset ``features`` and, for maps, ``coords``), ``.npy``, ``.parquet`` (a column a
+        dimension, taken in the order of their names; ``x_um`` and ``y_um`` are places), or ``.h5ad``. Other files are
+        left alone.
+
+    Raises
+    ------
+    DataAccessError
+        If there is no such folder, or no bag in it.
+    InputError
+        If two files are of one slide, or parquet files differ in their columns.
+    """
+    if not folder.is_dir():
+        raise DataAccessError(f"{folder} is no folder of features; give one that holds a file for each slide")
+    paths = sorted(p for p in folder.iterdir() if p.suffix in READERS and not p.name.startswith("."))
+    if not paths:
+        raise DataAccessError(f"{folder} holds no features; expected one file a slide: {', '.join(READERS)}")
+    bags: dict[str, FileBag] = {}
+    for path in paths:
+        if path.stem in bags:
+            other = bags[path.stem].path.name
+            raise InputError(f"slide {path.stem} has two files in {folder}: {other} and {path.name}; keep one")
+        bags[path.stem] = FileBag(path)
+    _check_columns([p for p in paths if p.suffix == ".parquet"])
+    return bags
+
+
+def _check_columns(paths: list[Path]) -> None:
+    """Raise ``InputError`` where a parquet file has other columns than the first: dimensions go by name."""
+    columns = {path: _read(path, _feature_columns) for path in paths}
+    for path, found in columns.items():
+        if odd := set(found) ^ set(columns[paths[0]]):
+            raise InputError(f"{path.name} and {paths[0].name} differ in column {min(odd)!r}; embed all slides alike")
+
+
+def _read(path: Path, reader: Callable[[Path], T]) -> T:
+    try:
+        return reader(path)
+    except HescribeError:
+        raise
+    except FileNotFoundError as error:
+        raise DataAccessError(f"{path} is gone; embed the slide again") from error
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise FormatError(f"{path} cannot be read as a bag of tiles: {error}") from error
+
+
+def _read_h5(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        if FEATURES not in file:
+            raise FormatError(f"{path} has no dataset {FEATURES!r}; it holds {', '.join(file) or 'nothing'}")
+        features: np.ndarray = file[FEATURES][()]
+    return features[0] if features.ndim == 3 and len(features) == 1 else features  # some write a batch of one slide
+
+
+def _read_h5_places(path: Path) -> Places | None:
+    with h5py.File(path) as file:
+        if COORDS not in file:
+            return None
+        corner = np.asarray(file[COORDS][()], dtype=np.float64)
+        side = file[COORDS].attrs.get(SIDE)
+    corner = corner[0] if corner.ndim == 3 else corner
+    return Places(corner + (float(side) / 2 if side is not None else 0), None if side is None else float(side), "px")
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    features: np.ndarray = np.load(path, allow_pickle=False)
+    return features
+
+
+def _feature_columns(path: Path) -> list[str]:
+    return sorted(c for c in pq.read_schema(path).names if c not in XY)
+
+
+def _read_parquet(path: Path) -> np.ndarray:
+    table = pq.read_table(path, columns=_feature_columns(path))
+    return np.column_stack([c.to_numpy() for c in table.columns]) if table.num_columns else np.empty((0, 0))
+
+
+def _read_parquet_places(path: Path) -> Places | None:
+    if not set(XY) <= set(pq.read_schema(path).names):
+        return None
+    table = pq.read_table(path, columns=list(XY))
+    return Places(np.column_stack([c.to_numpy() for c in table.columns]), None, "um")
+
+
+def _read_h5ad(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        if not isinstance(x := file["X"], h5py.Dataset):
+            raise FormatError(f"{path} has a sparse X: a table of counts, not of features; embed the slide first")
+        features: np.ndarray = x[()]
+    return features
+
+
+def _read_h5ad_places(path: Path) -> Places | None:
+    with h5py.File(path) as file:
+        if keys.SPATIAL_UM not in file["obsm"]:
+            return None
+        return Places(np.asarray(file["obsm"][keys.SPATIAL_UM][()], dtype=np.float64), None, "um")
+
+
+def _no_places(path: Path) -> Places | None:
+    del path
+    return None
+
+
+# Of each kind of file: what reads the features, and what reads where the tiles lie.
+READERS: dict[str, tuple[Callable[[Path], np.ndarray], Callable[[Path], Places | None]]] = {
+    ".h5": (_read_h5, _read_h5_places),
+    ".npy": (_read_npy, _no_places),
+    ".parquet": (_read_parquet, _read_parquet_places),
+    ".h5ad": (_read_h5ad, _read_h5ad_places),
+}
