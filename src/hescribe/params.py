@@ -47,6 +47,15 @@ class Params:
             limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
             raise InputError(f"{name} of {type(self).__name__} must be {limits}, got {value!r}")
 
+    def check_unchanged(self, names: tuple[str, ...], *, given: str) -> None:
+        """Raise ``InputError`` if a parameter that the chosen way does not read was changed."""
+        for field in fields(self):  # type: ignore[arg-type]
+            if field.name in names and getattr(self, field.name) != field.default:
+                raise InputError(
+                    f"{field.name} of {type(self).__name__} has no effect with {given}; "
+                    f"leave it at its default, {field.default!r}"
+                )
+
     def _check_types(self, values: dict[str, object]) -> None:
         from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - 0.1 s
 

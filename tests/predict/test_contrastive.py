@@ -13,7 +13,7 @@ from hescribe.data.cohort import Cohort  # noqa: E402
 from hescribe.encode.frozen_images import ImageScale  # noqa: E402
 from hescribe.encode.spot_inputs import SpotInputs  # noqa: E402
 from hescribe.errors import InputError  # noqa: E402
-from hescribe.predict._spot_encoder import BatchSpotEncoder, SpotEncoder, Surroundings, published_spots  # noqa: E402
+from hescribe.predict._spot_encoder import BatchSpotEncoder, published_spots  # noqa: E402
 from hescribe.predict.base import predictors  # noqa: E402
 from hescribe.testing.cohorts import colour_section  # noqa: E402
 from hescribe.train.contrastive import ProjectionHead, Towers, embed_spots, pair_loss, soft_pair_loss  # noqa: E402
@@ -111,20 +111,8 @@ def test_published_networks_have_the_published_size():
     assert n_heads == pytest.approx(0.6e6, rel=0.01)
 
 
-def spot_encoder(n_genes):
-    torch.manual_seed(0)
-    return SpotEncoder(n_genes, 16, n_token=16, n_heads=2, n_layers=2, place=True, dropout=0.2).eval()
-
-
 def towers_of(expression):
     return Towers(torch.nn.Identity(), expression, unit=True).eval()
-
-
-def test_a_spot_is_embedded_the_same_whatever_is_embedded_beside_it(cohort):
-    surroundings, n = Surroundings.of(cohort, 4), sum(s.n_spots for s in cohort)
-    network = towers_of(spot_encoder(12))
-    all_at_once, in_sevens = (embed_spots(network, surroundings.take, n, chunk=chunk) for chunk in (n, 7))
-    np.testing.assert_allclose(in_sevens, all_at_once, atol=1e-5)
 
 
 def test_the_published_embedding_changes_with_the_other_spots_of_the_batch(cohort):
@@ -136,31 +124,6 @@ def test_the_published_embedding_changes_with_the_other_spots_of_the_batch(cohor
 
     embedded = [embed_spots(network, take, len(values), chunk=chunk)[0] for chunk in (32, 128)]
     assert np.abs(embedded[0] - embedded[1]).max() > 1e-3
-
-
-def test_no_spot_is_read_with_one_of_another_section(cohort):
-    near = Surroundings.of(cohort, 8).near.numpy()
-    assert (near[:, 0] == np.arange(6 * 49)).all()
-    assert ((near // 49 == np.arange(6 * 49)[:, None] // 49) | (near < 0)).all()
-
-
-def test_a_spot_that_is_not_kept_is_no_neighbour(cohort):
-    masked = cohort.map(lambda s: s.with_kept(np.arange(s.n_spots) % 2 == 0))
-    surroundings = Surroundings.of(masked, 8)
-    assert len(surroundings.values) == 6 * 25
-    distance = (surroundings.points[surroundings.near[:, 1:]] - surroundings.points[:, None]).norm(dim=-1)
-    assert distance.min() > 1.4  # every other spot of an odd-sided square: the nearest are on the diagonal
-
-
-def test_places_are_relative_to_the_section(cohort):
-    place = Surroundings.of(cohort, 4).place.reshape(6, 49, 2)
-    assert place.abs().max() == 1
-    shifted = cohort.map(
-        lambda s: with_table(
-            s, **{keys.ARRAY_ROW: s.table.obs[keys.ARRAY_ROW] + 1000, keys.ARRAY_COL: s.table.obs[keys.ARRAY_COL] + 7}
-        )
-    )
-    torch.testing.assert_close(Surroundings.of(shifted, 4).place.reshape(6, 49, 2), place)
 
 
 @pytest.mark.parametrize(("name", "legacy"), EVERY_WAY)

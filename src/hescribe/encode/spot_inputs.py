@@ -1,7 +1,7 @@
 """What the image predictors read of a section: features of the spot, and of the rings around it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -60,3 +60,27 @@ class SpotInputs:
         fov = self.fov_um or create_encoder(self.encoder).card.fov_um
         pitch = max((s.card.pitch_um or 0.0) for s in train)
         return max(fov) + 2 * self.n_rings * pitch
+
+
+class ImageParams(Protocol):
+    """The parameters of a method that say how images are read."""
+
+    encoder: str
+    fov_um: tuple[float, ...] | None
+    n_rings: int
+    standardise: Standardise
+    frozen: bool
+    tuning: Literal["full", "low_rank"]
+    rank: int
+    jitter: float
+    n_components: int | None
+
+    def check_unchanged(self, names: tuple[str, ...], *, given: str) -> None:
+        """Raise ``InputError`` if a parameter that the chosen way does not read was changed."""
+        ...
+
+
+def check_images(params: ImageParams) -> None:
+    """Raise ``InputError`` if a parameter of the other way to read images was changed."""
+    names = ("tuning", "rank", "jitter") if params.frozen else ("n_rings", "standardise")
+    params.check_unchanged(names, given=f"frozen={params.frozen}")

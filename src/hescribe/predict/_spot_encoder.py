@@ -1,10 +1,8 @@
-"""The spot encoders of mclSTExp: what a spot expresses, read together with other spots and their places.
+"""The published spot encoder of mclSTExp, where the spots of a batch are one sequence.
 
 Min et al., "Multimodal contrastive learning for spatial gene expression prediction using histology images",
 Briefings in Bioinformatics 2024, bbae551.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,65 +12,10 @@ from hescribe import keys
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.prep.counts import TARGET_SUM
-from hescribe.prep.graph import array_points, nearest_spots, relative_points
-from hescribe.prep.scale import Scale
-from hescribe.train.attention import NeighbourhoodAttention, SequenceLayer
+from hescribe.train.attention import SequenceLayer
 from hescribe.train.contrastive import ProjectionHead
 
-N_HEADS, HEAD_DIMS, N_BLOCKS = 8, 64, 2  # of the published encoder
-N_HIDDEN = 16  # units between a place and its token
-
-
-class SpotEncoder(nn.Module):
-    """Attention over a spot and its nearest neighbours of the same section.
-
-    Parameters
-    ----------
-    n_genes, n_dims
-        Genes of a spot, and width of its embedding.
-    n_token, n_heads, n_layers
-        Width of a token, heads of attention, layers.
-    place
-        Whether a spot also knows its place in the section.
-    dropout
-        Share of genes, and of units of the last block, left out in training.
-    """
-
-    def __init__(
-        self,
-        n_genes: int,
-        n_dims: int,
-        *,
-        n_token: int,
-        n_heads: int,
-        n_layers: int,
-        place: bool,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.genes = nn.Sequential(nn.Dropout(dropout), nn.Linear(n_genes, n_token))
-        self.place = nn.Sequential(nn.Linear(2, N_HIDDEN), nn.GELU(), nn.Linear(N_HIDDEN, n_token)) if place else None
-        self.attention = NeighbourhoodAttention(n_token, n_heads=n_heads, n_layers=n_layers)
-        self.head = ProjectionHead(n_token, n_dims, dropout=dropout)
-
-    def forward(self, values: Tensor, points: Tensor, place: Tensor, absent: Tensor) -> Tensor:
-        """Return the embeddings of the centres, shape ``(n, n_dims)``.
-
-        Parameters
-        ----------
-        values
-            Of the centre and its neighbours, shape ``(n, n_tokens, n_genes)``.
-        points
-            Their places in pitches, shape ``(n, n_tokens, 2)``.
-        place
-            Of the centre in its section, -1 to 1 along its longer side, shape ``(n, 2)``.
-        absent
-            True where there is no such neighbour, shape ``(n, n_tokens)``; never at the centre.
-        """
-        tokens = self.genes(values)
-        if self.place is not None:
-            tokens = tokens + self.place(place)[:, None]
-        return self.head(self.attention(tokens, points, absent))
+N_HEADS, HEAD_DIMS, N_BLOCKS = 8, 64, 2
 
 
 class BatchSpotEncoder(nn.Module):
@@ -118,56 +61,6 @@ class BatchSpotEncoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.head(tokens[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """The kept spots of a cohort, and for each its neighbours of the same section.
-
-    Parameters
-    ----------
-    values
-        Standardised expression, shape ``(n_spots, n_genes)``.
-    near
-        Row of the spot itself and of its neighbours, nearest first, shape ``(n_spots, 1 + n_neighbours)``; -1 where
-        it has fewer.
-    points
-        Place in pitches, shape ``(n_spots, 2)``; comparable within a section only.
-    place
-        From the middle of the section, in halves of its longer side, shape ``(n_spots, 2)``.
-    """
-
-    values: Tensor
-    near: Tensor
-    points: Tensor
-    place: Tensor
-
-    @classmethod
-    def of(cls, train: Cohort, n_neighbours: int) -> "Surroundings":
-        """Return the surroundings of the kept spots; the others are not read."""
-        y = train.stack(keys.TARGET)
-        near, points, place, start = [], [], [], 0
-        for section in train:
-            kept = section.with_table(section.table[section.kept])
-            index, _ = nearest_spots(kept, n_neighbours)
-            index = np.hstack([np.arange(len(index))[:, None], index])
-            near.append(np.where(index < 0, -1, index + start))
-            points.append(array_points(kept))
-            place.append(relative_points(points[-1]))
-            start += len(index)
-        return cls(
-            values=torch.from_numpy(Scale.of(y).apply(y).astype(np.float32)),
-            near=torch.from_numpy(np.concatenate(near)),
-            points=torch.from_numpy(np.concatenate(points).astype(np.float32)),
-            place=torch.from_numpy(np.concatenate(place).astype(np.float32)),
-        )
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what ``SpotEncoder`` reads of some spots."""
-        near = self.near[rows]
-        absent = near < 0
-        near = torch.where(absent, rows[:, None], near)
-        return self.values[near], self.points[near], self.place[rows], absent
 
 
 def published_spots(train: Cohort) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,46 +11,15 @@ from torch import Tensor, nn
 
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.frozen_images import FrozenImages, Images, Start
-from hescribe.encode.spot_inputs import SpotInputs, Standardise
+from hescribe.encode.frozen_images import Images, Start
 from hescribe.encode.trainable import trained_weights
 from hescribe.predict._bank import Bank, Retrieval
-from hescribe.predict._patch_tower import PatchImages
 from hescribe.predict._training import n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.novelty import Novelty
 from hescribe.train.contrastive import CHUNK, Loss, Take, Towers, embed_spots, train_towers
 from hescribe.train.inner import PredictEach, choose
 from hescribe.train.loop import Recipe, seeded
-
-ENCODER_STEP = 0.1  # of the step size of the rest, for an encoder that was trained before; published: 1
-
-
-class ImageParams(Protocol):
-    """The parameters of a predictor that say how images are read."""
-
-    encoder: str
-    fov_um: tuple[float, ...] | None
-    n_rings: int
-    standardise: Standardise
-    frozen: bool
-    tuning: Literal["full", "low_rank"]
-    rank: int
-    jitter: float
-    n_components: int | None
-    legacy: bool
-
-
-def images_of(params: ImageParams, head: Callable[[int], nn.Module]) -> Images:
-    """Return the image side that a predictor's parameters ask for; ``head`` makes what reads the features."""
-    inputs = SpotInputs(
-        encoder=params.encoder, fov_um=params.fov_um, n_rings=params.n_rings, standardise=params.standardise
-    )
-    frozen = FrozenImages(inputs=inputs, n_components=params.n_components, scaled=not params.legacy, head=head)
-    if params.frozen:
-        return frozen
-    step = 1.0 if params.legacy else ENCODER_STEP
-    return PatchImages(frozen=frozen, tuning=params.tuning, rank=params.rank, jitter=params.jitter, step=step)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,9 @@
 """What contrastive predictors choose from, and what their parameters may be."""
 
-from dataclasses import fields
-
 import numpy as np
 
 from hescribe.data.cohort import Cohort
 from hescribe.errors import InputError
-from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
 
 EPOCHS = (5, 10, 20)  # shortest first
@@ -31,19 +28,3 @@ def check_pairs(train: Cohort, k: int | None) -> None:
         raise InputError(f"a contrastive predictor needs at least 2 train spots to tell apart, got {n_spots}")
     if k is not None and k > n_spots:
         raise InputError(f"k must be between 1 and the {n_spots} training spots, got {k}")
-
-
-def check_images(predictor: Params, *, frozen: bool) -> None:
-    """Raise ``InputError`` if a parameter of the other way to read images was changed."""
-    names = ("tuning", "rank", "jitter") if frozen else ("n_rings", "standardise")
-    check_unchanged(predictor, names, given=f"frozen={frozen}")
-
-
-def check_unchanged(predictor: Params, names: tuple[str, ...], *, given: str) -> None:
-    """Raise ``InputError`` if a parameter that the chosen way does not read was changed."""
-    for field in fields(predictor):  # type: ignore[arg-type]
-        if field.name in names and getattr(predictor, field.name) != field.default:
-            raise InputError(
-                f"{field.name} of {type(predictor).__name__} has no effect with {given}; "
-                f"leave it at its default, {field.default!r}"
-            )

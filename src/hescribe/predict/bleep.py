@@ -19,10 +19,10 @@ from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.spot_inputs import Standardise
+from hescribe.encode.spot_inputs import Standardise, check_images
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
+from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_pairs, n_kept
 from hescribe.predict.base import Prediction
 from hescribe.prep.scale import Scale
 
@@ -106,9 +106,9 @@ class BleepPredictor(Params):
         for name, low, high in LIMITS:
             self.check_between(name, low, high)
         check_pairs(train, self.k)
-        check_images(self, frozen=self.frozen)
+        check_images(self)
         if self.legacy:
-            check_unchanged(self, ("n_components", "dropout", "lr", "weight_decay", "batch_size"), given="legacy=True")
+            self.check_unchanged(("n_components", "dropout", "lr", "weight_decay", "batch_size"), given="legacy=True")
         way = self._way()
         if self.legacy:
             epochs, k = self.epochs or PUBLISHED_EPOCHS, min(self.k or PUBLISHED_K, n_kept(train))
@@ -129,13 +129,15 @@ class BleepPredictor(Params):
         return self._way().explain(self.get_fitted(), section)
 
     def _way(self) -> "Contrastive":
-        from hescribe.predict._towers import Contrastive, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.encode.patch_images import ENCODER_STEP, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.predict._towers import Contrastive  # noqa: PLC0415 - imports torch
         from hescribe.train.contrastive import soft_pair_loss  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
         decay = PUBLISHED_DECAY if self.legacy else self.weight_decay
+        step = 1.0 if self.legacy else ENCODER_STEP
         return Contrastive(
-            images=images_of(self, self._head),
+            images=images_of(self, self._head, scaled=not self.legacy, step=step),
             expression_side=self._expression_side,
             unit=not self.legacy,
             loss=partial(soft_pair_loss, legacy=self.legacy),

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 
+from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
-from hescribe.encode.spot_inputs import Standardise
+from hescribe.encode.spot_inputs import Standardise, check_images
 from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._bank import Retrieval
-from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_images, check_pairs, check_unchanged, n_kept
+from hescribe.predict._training import CORRECTED, EPOCHS, KS, LIMITS, check_pairs, n_kept
 from hescribe.predict.base import Prediction
+from hescribe.prep.scale import Scale
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,7 +127,7 @@ class MclstexpPredictor(Params):
         """
         self._check_params()
         check_pairs(train, self.k)
-        check_images(self, frozen=self.frozen)
+        check_images(self)
         way = self._way()
         if self.legacy:
             epochs, k = self.epochs or PUBLISHED_EPOCHS, min(self.k or PUBLISHED_K, n_kept(train))
@@ -148,17 +150,21 @@ class MclstexpPredictor(Params):
     def _check_params(self) -> None:
         for name, low, high in (*LIMITS, ("n_neighbours", 0, np.inf), ("n_layers", 1, np.inf), ("n_heads", 1, np.inf)):
             self.check_between(name, low, high)
-        check_unchanged(self, CORRECTED_ONLY if self.legacy else ("legacy_distance",), given=f"legacy={self.legacy}")
+        self.check_unchanged(CORRECTED_ONLY if self.legacy else ("legacy_distance",), given=f"legacy={self.legacy}")
         if N_TOKEN % self.n_heads:
             raise InputError(f"n_heads of MclstexpPredictor must divide {N_TOKEN}, got {self.n_heads}")
 
     def _way(self) -> "Contrastive":
-        from hescribe.predict._towers import Contrastive, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.encode.patch_images import ENCODER_STEP, images_of  # noqa: PLC0415 - imports torch
+        from hescribe.predict._towers import Contrastive  # noqa: PLC0415 - imports torch
         from hescribe.train.contrastive import CHUNK, pair_loss  # noqa: PLC0415 - imports torch
 
         published = Retrieval(weighting="inverse_square", weigh_by=self.legacy_distance)
+        step = 1.0 if self.legacy else ENCODER_STEP
         return Contrastive(
-            images=images_of(self, self._image_tower),
+            images=images_of(
+                self, self._image_tower, scaled=not self.legacy, step=1.0 if self.legacy else ENCODER_STEP
+            ),
             expression_side=self._published_side if self.legacy else self._expression_side,
             unit=not self.legacy,
             loss=pair_loss,
@@ -185,9 +191,10 @@ class MclstexpPredictor(Params):
         return nn.Sequential(nn.Dropout(self.dropout), ProjectionHead(n_in, N_DIMS, dropout=self.dropout))
 
     def _expression_side(self, train: Cohort) -> "tuple[nn.Module, Take]":
-        from hescribe.predict._spot_encoder import SpotEncoder, Surroundings  # noqa: PLC0415 - imports torch
+        from hescribe.train.spot_encoder import SpotEncoder, Surroundings  # noqa: PLC0415 - imports torch
 
-        surroundings = Surroundings.of(train, self.n_neighbours)
+        y = train.stack(keys.TARGET)  # noqa: PD013 - a cohort's, not pandas'
+        surroundings = Surroundings.of(train, Scale.of(y).apply(y), self.n_neighbours)
         encoder = SpotEncoder(
             len(train.genes), N_DIMS, n_token=N_TOKEN, n_heads=self.n_heads, n_layers=self.n_layers, place=self.place,
             dropout=self.dropout,

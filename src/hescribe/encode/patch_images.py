@@ -1,5 +1,6 @@
-"""An image tower that reads patches and trains its encoder, in place of features that were computed before."""
+"""The image side of a contrastive method, whose encoder is trained with the rest or frozen."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,41 @@ from hescribe.cards import EncoderCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
-from hescribe.encode.frozen_images import FrozenImages, ImageScale, Start
+from hescribe.encode.frozen_images import FrozenImages, Images, ImageScale, Start
+from hescribe.encode.spot_inputs import ImageParams, SpotInputs
 from hescribe.encode.trainable import TrainableEncoder, Tuning, load_trained
 from hescribe.errors import InputError
 from hescribe.prep.patches import iter_patches
 from hescribe.prep.scale import LIMIT
 from hescribe.prep.spot_patches import SpotPatches
 from hescribe.train.loop import seeded
+
+ENCODER_STEP = 0.1  # of the step size of the rest, for an encoder that was trained before; published: 1
+
+
+def images_of(
+    params: ImageParams, head: Callable[[int], nn.Module], *, scaled: bool = True, step: float = ENCODER_STEP
+) -> Images:
+    """Return the image side that a method's parameters ask for.
+
+    Parameters
+    ----------
+    params
+        Of the method.
+    head
+        Makes what reads the features.
+    scaled
+        Whether features are scaled and reduced.
+    step
+        Step size of an encoder that is trained, as a share of that of the rest.
+    """
+    inputs = SpotInputs(
+        encoder=params.encoder, fov_um=params.fov_um, n_rings=params.n_rings, standardise=params.standardise
+    )
+    frozen = FrozenImages(inputs=inputs, n_components=params.n_components, scaled=scaled, head=head)
+    if params.frozen:
+        return frozen
+    return PatchImages(frozen=frozen, tuning=params.tuning, rank=params.rank, jitter=params.jitter, step=step)
 
 
 class ScaleLayer(nn.Module):
