@@ -18,6 +18,7 @@ def models(fov_um):
     """Return the aligners by the name they get in the table."""
     from hescribe.align.bleep import BleepAligner
     from hescribe.align.infonce import InfoNCEAligner
+    from hescribe.align.mclstexp import MclstexpAligner
     from hescribe.align.robust import RobustAligner
     from hescribe.align.siglip import SigLIPAligner
     from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner
@@ -38,6 +39,10 @@ def models(fov_um):
         "siglip": SigLIPAligner(fov_um=fov_um),
         "bleep": BleepAligner(fov_um=fov_um),
         "robust": RobustAligner(fov_um=fov_um),
+        "mclstexp": MclstexpAligner(fov_um=fov_um),
+        "mclstexp placed": MclstexpAligner(fov_um=fov_um, place=True),
+        "infonce linear": infonce.with_params(head="linear", gene_head="linear"),
+        "infonce transformer": infonce.with_params(head="transformer", gene_head="transformer"),
         "untrained": infonce.with_params(epochs=0),
         "infonce shuffled": ShuffledPairsAligner(base=infonce),
         "infonce on depth": infonce.with_params(gene_encoder=DepthEncoder()),

@@ -95,6 +95,12 @@ class TestSignal:
         assert np.abs(one - other).max() > 0.01
 
 
+def test_heads_of_attention_do_as_well(cohort):
+    train, test = split(cohort)
+    aligner = InfoNCEAligner(**SMALL | {"epochs": 20}, head="transformer", gene_head="transformer", dropout=0.0)
+    assert auc(aligner.fit(train), test) > 0.65
+
+
 class TestInnerChoice:
     def test_epochs_are_chosen_on_held_out_train_donors(self, cohort):
         train, _ = split(cohort)

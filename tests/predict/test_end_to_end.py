@@ -1,22 +1,17 @@
 """Contrastive predictors that train their image encoder: on 300 spots, whose expression is in a texture."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from anndata import AnnData
 
 torch = pytest.importorskip("torch")
 
-from hescribe import keys  # noqa: E402
 from hescribe.bench.model_folder import join_fitted, split_fitted  # noqa: E402
 from hescribe.data.cohort import Cohort  # noqa: E402
-from hescribe.data.image import ArrayImage  # noqa: E402
 from hescribe.errors import FormatError, InputError  # noqa: E402
 from hescribe.predict.base import predictors  # noqa: E402
-from hescribe.testing.cohorts import colour_section  # noqa: E402
+from hescribe.testing.cohorts import textured_section  # noqa: E402
 from hescribe.testing.encoders import tiny_encoder  # noqa: E402
 
-PX, SIDE = 12, 10  # pixels of a patch, spots along a section
 BOTH = ("bleep", "mclstexp")
 
 
@@ -25,28 +20,6 @@ def tiny():
     """Register the network, beside those there are."""
     with tiny_encoder():
         yield
-
-
-def textured_section(index, donor):
-    """A checkerboard on every spot, on a colour that says nothing; twelve genes rise or fall with its strength."""
-    rng = np.random.default_rng(index)
-    strength = rng.uniform(0, 1, SIDE * SIDE)
-    board = np.indices((PX, PX)).sum(axis=0) % 2 - 0.5
-    patches = (
-        rng.uniform(90, 160, (SIDE * SIDE, 1, 1, 3)) + 70 * strength[:, None, None, None] * board[None, :, :, None]
-    )
-    pixels = patches.reshape(SIDE, SIDE, PX, PX, 3).swapaxes(1, 2).reshape(SIDE * PX, SIDE * PX, 3)
-    row, col = (a.ravel() for a in np.mgrid[:SIDE, :SIDE])
-    xy_um = np.column_stack([col + 0.5, row + 0.5]) * 200.0
-    y = np.outer(strength, np.linspace(-2, 2, 12)) + rng.normal(0, 0.2, (SIDE * SIDE, 12))
-    table = AnnData(
-        obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col}, index=[f"{i}" for i in range(SIDE * SIDE)]),
-        var=pd.DataFrame(index=[f"GENE{g}" for g in range(12)]),
-        obsm={keys.SPATIAL_UM: xy_um}, layers={keys.TARGET: y.astype(np.float32), keys.COUNTS: np.ones_like(y)},
-    )  # fmt: skip
-    like = colour_section(index, donor)
-    image = ArrayImage(pixels.clip(0, 255).astype(np.uint8), 200.0 / PX, f"texture-{index}")
-    return type(like)(f"t{index}", donor, table, image, like.card), strength
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
-"""Two heads on frozen features, trained on pairs: what aligners with a contrastive loss do alike."""
+"""Two heads trained on pairs: what aligners with a contrastive loss do alike."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.gene.base import GeneEncoder, encode_section, stack_counts
 from hescribe.encode.gene.pca import PCAEncoder
-from hescribe.encode.spot_inputs import SpotInputs, Standardise
+from hescribe.encode.spot_inputs import Standardise, check_images
 from hescribe.errors import InputError
 from hescribe.metrics.pairs import to_unit
 from hescribe.metrics.retrieval import score_retrieval
@@ -23,15 +24,16 @@ from hescribe.prep.split import inner_folds
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hescribe.encode.frozen_images import FrozenImages
-    from hescribe.train.contrastive import Loss, Towers
+    from hescribe.encode.frozen_images import Images
+    from hescribe.train.contrastive import Loss, Take, Towers
 
-Head = Literal["linear", "mlp"]
+Head = Literal["linear", "mlp", "transformer"]
 GENE = "gene_"  # start of the names of what the gene encoder learned
 EPOCHS = (2, 5, 10, 20, 40)  # shortest first
 LIMITS = (
-    ("n_components", 1, np.inf), ("n_dims", 2, np.inf), ("dropout", 0, 0.99), ("epochs", 0, np.inf),
-    ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 2, np.inf), ("seed", 0, np.inf),
+    ("rank", 1, np.inf), ("jitter", 0, 0.99), ("n_components", 1, np.inf), ("n_dims", 2, np.inf),
+    ("dropout", 0, 0.99), ("epochs", 0, np.inf), ("lr", 0, np.inf), ("weight_decay", 0, np.inf),
+    ("batch_size", 2, np.inf), ("seed", 0, np.inf),
 )  # fmt: skip
 
 
@@ -43,12 +45,17 @@ class TowerAligner(Params):
     ----------
     encoder, fov_um, n_rings, standardise
         What is read of the image: see ``SpotInputs``.
+    frozen
+        Read features of the encoder as it is, which are cached; False trains the encoder with the heads, on patches.
+    tuning, rank, jitter
+        Of an encoder that is trained: see ``TrainableEncoder``.
     n_components
         Image features are reduced to so many components of unit variance; None takes them scaled.
     gene_encoder
         Fitted on the train cohort, and frozen.
     head, gene_head
-        ``"linear"``, or ``"mlp"`` with one hidden layer of twice ``n_dims``.
+        ``"linear"``, ``"mlp"`` with one hidden layer of twice ``n_dims``, or ``"transformer"``, attention among pieces
+        of what comes in: see ``TransformerHead``.
     n_dims
         Length of an embedding.
     dropout
@@ -64,6 +71,10 @@ class TowerAligner(Params):
     fov_um: tuple[float, ...] | None = None
     n_rings: int = 0
     standardise: Standardise = "train"
+    frozen: bool = True
+    tuning: Literal["full", "low_rank"] = "full"
+    rank: int = 8
+    jitter: float = 0.2
     n_components: int | None = 32
     gene_encoder: GeneEncoder = field(default_factory=PCAEncoder)
     head: Head = "mlp"
@@ -90,8 +101,8 @@ class TowerAligner(Params):
         Raises
         ------
         InputError
-            If a parameter is out of its limits, fewer than 2 spots are kept, a section has no image or no counts, or
-            an encoder gives values that are not finite.
+            If a parameter is out of its limits or has no effect, fewer than 2 spots are kept, a section has no image or
+            no counts, or an encoder gives values that are not finite.
         PanelError
             If the gene encoder knows less than half of the panel.
         TrainingError
@@ -99,6 +110,7 @@ class TowerAligner(Params):
         """
         for name, low, high in LIMITS:
             self.check_between(name, low, high)
+        check_images(self)
         if (n_kept := sum(int(s.kept.sum()) for s in train)) < 2:
             raise InputError(f"an aligner needs at least 2 train spots to tell apart, got {n_kept}")
         self.epochs_ = self._choose_epochs(train, val) if self.epochs is None else self.epochs
@@ -114,45 +126,50 @@ class TowerAligner(Params):
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
         return self._fitted().embed_expression(section)
 
-    def images(self) -> "FrozenImages":
-        """Return what is read of images."""
-        from hescribe.encode.frozen_images import FrozenImages  # noqa: PLC0415 - imports torch
+    def images(self) -> "Images":
+        """Return what is read of images, and what of it is trained."""
+        from hescribe.encode.patch_images import images_of  # noqa: PLC0415 - imports torch
 
-        inputs = SpotInputs(
-            encoder=self.encoder, fov_um=self.fov_um, n_rings=self.n_rings, standardise=self.standardise
-        )
-        return FrozenImages(inputs=inputs, n_components=self.n_components, scaled=True, head=self._image_head)
+        return images_of(self, self._image_head)
 
     def expression_head(self, n_in: int) -> "nn.Module":
         """Return an untrained head on the embedding of expression."""
         return _head(self.gene_head, n_in, self.n_dims, self.dropout)
+
+    def expression_of(self, sections: Sequence[Section], y: np.ndarray) -> "Take":  # noqa: ARG002 - of no other spot
+        """Return what that head reads of the kept spots of sections: of their embeddings, shape ``(n_spots, n_in)``."""
+        import torch  # noqa: PLC0415 - heavy
+
+        values = torch.from_numpy(y)
+        return lambda rows: (values[rows],)
 
     def _image_head(self, n_in: int) -> "nn.Module":
         return _head(self.head, n_in, self.n_dims, self.dropout)
 
     def _learn(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedHeads]":
         """Return what is learned after each of some ascending numbers of epochs."""
-        import torch  # noqa: PLC0415 - heavy
-
         from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
         from hescribe.train.contrastive import Towers, train_towers  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
 
-        start = self.images().start(train)
+        images = self.images()
+        start = images.start(train)
         _check_finite(f"image features of {self.encoder}", start.x)
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
         _check_finite(f"embeddings of gene encoder {gene_encoder.name}", y)
         scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
-        y = torch.from_numpy(np.asarray(scale.apply(y), dtype=np.float32))
+        y = np.asarray(scale.apply(y), dtype=np.float32)
         with seeded(self.seed):
             network = Towers(start.tower(), self.expression_head(y.shape[1]), unit=True)
             loss = self.loss_of(network)
-        recipe = Recipe(batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+        recipe = Recipe(
+            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, shares=images.shares
+        )
         states = [{k: v.clone() for k, v in network.state_dict().items()}]
         if epochs != (0,):
             states = train_towers(
-                network, start.x, lambda rows: (y[rows],), loss, recipe, snapshots=epochs, group=self.group_of(train)
+                network, start.x, self.expression_of(train, y), loss, recipe, snapshots=epochs, group=self.group_of(train)
             )
         found = []
         for weights in states:
@@ -244,17 +261,20 @@ class FittedHeads:
 
     def embed_expression(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
-        import torch  # noqa: PLC0415 - heavy
-
         from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
+        from hescribe.train.contrastive import in_chunks  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
 
         y = np.asarray(self.scale.apply(encode_section(self.gene_encoder, section)), dtype=np.float32)
         with seeded(0):  # of weights that are replaced: the caller's random numbers stay as they were
             head = self.aligner.expression_head(y.shape[1])
         load_trained(head, self.expression_weights)
-        with torch.inference_mode():
-            found: np.ndarray = head.eval()(torch.from_numpy(y)).numpy()
+        found = np.empty((section.n_spots, self.aligner.n_dims), dtype=np.float32)
+        # Those that are kept once more, with no other in sight: a bad spot must not change what its neighbours are.
+        every = section.with_kept(np.ones(section.n_spots, dtype=bool))
+        for part in (every,) if section.kept.all() else (every, section):
+            take = self.aligner.expression_of((part,), y[part.kept])
+            found[part.kept] = in_chunks(head.eval(), take, int(part.kept.sum()))
         return to_unit(found).astype(np.float32)
 
 
@@ -267,6 +287,10 @@ def _check_finite(what: str, x: np.ndarray) -> None:
 def _head(kind: Head, n_in: int, n_dims: int, dropout: float) -> "nn.Module":
     from torch import nn  # noqa: PLC0415 - heavy
 
+    if kind == "transformer":
+        from hescribe.train.heads import TransformerHead  # noqa: PLC0415 - imports torch
+
+        return TransformerHead(n_in, n_dims, dropout=dropout)
     if kind == "linear":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_in, n_dims))
     hidden = (nn.Linear(n_in, 2 * n_dims), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * n_dims, n_dims))

@@ -162,9 +162,7 @@ class MclstexpPredictor(Params):
         published = Retrieval(weighting="inverse_square", weigh_by=self.legacy_distance)
         step = 1.0 if self.legacy else ENCODER_STEP
         return Contrastive(
-            images=images_of(
-                self, self._image_tower, scaled=not self.legacy, step=1.0 if self.legacy else ENCODER_STEP
-            ),
+            images=images_of(self, self._image_tower, scaled=not self.legacy, step=step),
             expression_side=self._published_side if self.legacy else self._expression_side,
             unit=not self.legacy,
             loss=pair_loss,

@@ -79,6 +79,32 @@ def colour_section(
     return Section(f"s{index}", donor, table, ArrayImage(pixels, mpp, fingerprint), card)
 
 
+def textured_section(index: int, donor: str, *, n_side: int = 10, patch_px: int = 12) -> tuple[Section, np.ndarray]:
+    """Return a section whose expression is in a texture: a checkerboard on each spot, on a colour that says nothing.
+
+    Returns
+    -------
+    The section, and the strength of the checkerboard of each spot, 0 to 1, with which twelve genes rise or fall.
+    """
+    rng = np.random.default_rng(index)
+    strength = rng.uniform(0, 1, n_side * n_side)
+    board = np.indices((patch_px, patch_px)).sum(axis=0) % 2 - 0.5
+    patches = (
+        rng.uniform(90, 160, (n_side * n_side, 1, 1, 3)) + 70 * strength[:, None, None, None] * board[None, :, :, None]
+    )
+    pixels = patches.reshape(n_side, n_side, patch_px, patch_px, 3).swapaxes(1, 2).reshape(n_side * patch_px, -1, 3)
+    row, col = (a.ravel() for a in np.mgrid[:n_side, :n_side])
+    y = np.outer(strength, np.linspace(-2, 2, 12)) + rng.normal(0, 0.2, (n_side * n_side, 12))
+    table = AnnData(
+        obs=pd.DataFrame({keys.ARRAY_ROW: row, keys.ARRAY_COL: col}, index=[f"{i}" for i in range(n_side * n_side)]),
+        var=pd.DataFrame(index=[f"GENE{g}" for g in range(12)]),
+        obsm={keys.SPATIAL_UM: np.column_stack([col + 0.5, row + 0.5]) * 200.0},
+        layers={keys.TARGET: y.astype(np.float32), keys.COUNTS: np.round(20 * np.exp(y / 2))},
+    )
+    image = ArrayImage(pixels.clip(0, 255).astype(np.uint8), 200.0 / patch_px, f"texture-{index}")
+    return Section(f"t{index}", donor, table, image, colour_section(index, donor).card), strength
+
+
 def _prepare(section: Section) -> Section:
     table = with_lognorm(section).table
     for name in (keys.COUNTS, keys.LOGNORM):

@@ -207,8 +207,12 @@ def train_towers(
     return train_network(network, of_batch, pairs, recipe, snapshots=snapshots, shared=True)
 
 
-@torch.inference_mode()
 def embed_spots(network: Towers, take: Take, n_spots: int, *, chunk: int = CHUNK) -> np.ndarray:
     """Return the embeddings of all train spots by their expression, shape ``(n_spots, n_dims)`` float32."""
-    parts = [network.embed_expression(*take(rows)) for rows in torch.arange(n_spots).split(chunk)]
-    return torch.cat(parts).numpy()
+    return in_chunks(network.embed_expression, take, n_spots, chunk=chunk)
+
+
+@torch.inference_mode()
+def in_chunks(embed: Callable[..., Tensor], take: Take, n_spots: int, *, chunk: int = CHUNK) -> np.ndarray:
+    """Return what a network makes of spots, some at a time, shape ``(n_spots, n_dims)`` float32."""
+    return torch.cat([embed(*take(rows)) for rows in torch.arange(n_spots).split(chunk)]).numpy()
