@@ -15,8 +15,12 @@ from hescribe.train.contrastive import Towers, train_towers
 from hescribe.train.dist import average_gradients, gather, n_processes, own_part, processes, rank, start_alike
 from hescribe.train.loop import Recipe
 
-ALIGNERS = (InfoNCEAligner(), SigLIPAligner(), BleepAligner())
+ALIGNERS = {
+    "infonce": InfoNCEAligner(), "siglip": SigLIPAligner(), "bleep": BleepAligner(),
+    "siglip within sections": SigLIPAligner(negatives="section"),
+}  # fmt: skip
 N_SPOTS, BATCH = 15, 7  # of 7 spots one of two processes has 4; the last batch is a spot, and the other has none
+SECTION = torch.arange(N_SPOTS) % 3
 
 
 def start(aligner):
@@ -30,6 +34,11 @@ def start(aligner):
     return network.double(), loss, pairs
 
 
+def group_of(aligner):
+    """Return the section of each spot, if the loss reads it."""
+    return SECTION if getattr(aligner, "negatives", "batch") == "section" else None
+
+
 def learn(aligner):
     """Return the losses of all steps of three epochs, and the weights after them."""
     network, loss, (x, y) = start(aligner)
@@ -40,8 +49,9 @@ def learn(aligner):
         return losses[-1]
 
     (weights,) = train_towers(
-        network, x.numpy(), lambda rows: (y[rows],), watched, Recipe(batch_size=BATCH, lr=0.01), snapshots=(3,)
-    )
+        network, x.numpy(), lambda rows: (y[rows],), watched, Recipe(batch_size=BATCH, lr=0.01), snapshots=(3,),
+        group=group_of(aligner),
+    )  # fmt: skip
     return {"losses": np.array([v.item() for v in losses]), **{k: w.numpy() for k, w in weights.items()}}
 
 
@@ -51,7 +61,8 @@ def gradients(aligner):
     start_alike(network)
     rows = own_part(torch.arange(BATCH))
     embedded = gather(network.embed_image(x[rows])), gather(network.embed_expression(y[rows]))
-    loss(*embedded, network.scale()).backward()
+    more = {} if group_of(aligner) is None else {"group": gather(SECTION[rows])}
+    loss(*embedded, network.scale(), **more).backward()
     average_gradients(network.parameters())
     return {name: p.grad.numpy() for name, p in network.named_parameters()}
 
@@ -68,8 +79,8 @@ def work(folder, n):
     """Do it all as one of n processes."""
     torch.set_num_threads(1)
     with processes() as number:
-        found = {f"{a.name}.{k}": v for a in ALIGNERS for k, v in learn(a).items()}
-        found |= {f"{a.name}.gradient.{k}": v for a in ALIGNERS for k, v in gradients(a).items()}
+        found = {f"{name}.{k}": v for name, a in ALIGNERS.items() for k, v in learn(a).items()}
+        found |= {f"{name}.gradient.{k}": v for name, a in ALIGNERS.items() for k, v in gradients(a).items()}
         found |= {f"flow.{k}": v for k, v in flow().items()}
     np.savez(folder / f"{number}_of_{n}.npz", **found)
 

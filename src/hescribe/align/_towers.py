@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from hescribe.prep.split import inner_folds
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hescribe.encode.frozen_images import Images
+    from hescribe.encode.frozen_images import Images, Start
     from hescribe.train.contrastive import Loss, Take, Towers
+    from hescribe.train.loop import Recipe
 
 Head = Literal["linear", "mlp", "transformer"]
 GENE = "gene_"  # start of the names of what the gene encoder learned
@@ -146,45 +147,54 @@ class TowerAligner(Params):
     def _image_head(self, n_in: int) -> "nn.Module":
         return _head(self.head, n_in, self.n_dims, self.dropout)
 
-    def _learn(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedHeads]":
-        """Return what is learned after each of some ascending numbers of epochs."""
-        from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
-        from hescribe.train.contrastive import Towers, train_towers  # noqa: PLC0415 - imports torch
-        from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
-
-        images = self.images()
-        start = images.start(train)
+    def prepare(self, train: Cohort) -> "Prepared":
+        """Return both sides of the kept spots of a train cohort, as the heads read them."""
+        start = self.images().start(train)
         _check_finite(f"image features of {self.encoder}", start.x)
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
         _check_finite(f"embeddings of gene encoder {gene_encoder.name}", y)
         scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
-        y = np.asarray(scale.apply(y), dtype=np.float32)
+        return Prepared(start, gene_encoder, scale, np.asarray(scale.apply(y), dtype=np.float32))
+
+    def build(self, prepared: "Prepared") -> "tuple[Towers, Loss, Recipe]":
+        """Return the network before training, its loss, and how it is trained."""
+        from hescribe.train.contrastive import Towers  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
+
         with seeded(self.seed):
-            network = Towers(start.tower(), self.expression_head(y.shape[1]), unit=True)
+            network = Towers(prepared.start.tower(), self.expression_head(prepared.y.shape[1]), unit=True)
             loss = self.loss_of(network)
-        recipe = Recipe(
-            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, shares=images.shares
+        return network, loss, Recipe(
+            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed,
+            shares=self.images().shares,
+        )  # fmt: skip
+
+    def keep(self, prepared: "Prepared", network: "Towers", weights: "dict[str, Tensor]") -> "FittedHeads":
+        """Return what is left of a training that ended with some weights."""
+        from hescribe.encode.trainable import trained_weights  # noqa: PLC0415 - imports torch
+
+        network.cpu().load_state_dict(weights, strict=True)
+        return FittedHeads(
+            aligner=self,
+            image=prepared.start.image,
+            image_weights=trained_weights(network.image),
+            gene_encoder=prepared.gene_encoder,
+            scale=prepared.scale,
+            expression_weights=trained_weights(network.expression),
         )
+
+    def _learn(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedHeads]":
+        """Return what is learned after each of some ascending numbers of epochs."""
+        from hescribe.train.contrastive import train_towers  # noqa: PLC0415 - imports torch
+
+        prepared = self.prepare(train)
+        network, loss, recipe = self.build(prepared)
         states = [{k: v.clone() for k, v in network.state_dict().items()}]
         if epochs != (0,):
-            states = train_towers(
-                network, start.x, self.expression_of(train, y), loss, recipe, snapshots=epochs, group=self.group_of(train)
-            )
-        found = []
-        for weights in states:
-            network.cpu().load_state_dict(weights, strict=True)
-            found.append(
-                FittedHeads(
-                    aligner=self,
-                    image=start.image,
-                    image_weights=trained_weights(network.image),
-                    gene_encoder=gene_encoder,
-                    scale=scale,
-                    expression_weights=trained_weights(network.expression),
-                )
-            )
-        return found
+            take, group = self.expression_of(train, prepared.y), self.group_of(train)
+            states = train_towers(network, prepared.start.x, take, loss, recipe, snapshots=epochs, group=group)
+        return [self.keep(prepared, network, weights) for weights in states]
 
     def _choose_epochs(self, train: Cohort, val: Cohort | None) -> int:
         """Return the epochs after which held-out donors find their pairs best within a section."""
@@ -213,6 +223,27 @@ class TowerAligner(Params):
             scale=Scale(state["expression_mean_"], state["expression_sd_"]),
             expression_weights=state["expression_weights_"],
         )
+
+
+class Prepared(NamedTuple):
+    """What the heads of an aligner read of a train cohort.
+
+    Parameters
+    ----------
+    start
+        Of the image side.
+    gene_encoder
+        Fitted.
+    scale
+        Of what it gives.
+    y
+        That, scaled, of the kept spots, shape ``(n_spots, n_in)`` float32.
+    """
+
+    start: "Start"
+    gene_encoder: GeneEncoder
+    scale: Scale
+    y: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

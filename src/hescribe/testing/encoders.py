@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from hescribe.encode import accelerate, base
 from hescribe.encode.base import ImageEncoder, encoders
 from hescribe.errors import InputError
 from hescribe.params import Params
+from hescribe.registry import Registry
 
 TINY_CARD = """
 [card]
@@ -120,13 +120,16 @@ class Tiny(Params):
 @contextmanager
 def tiny_encoder() -> Iterator[None]:
     """Let ``create_encoder("tiny")`` give the smallest network there is, beside the registered encoders."""
-    real = base.encoders
 
-    def create(name: str, **given: Any) -> ImageEncoder:
-        return Tiny() if name == "tiny" else real.create(name, **given)
+    class WithTiny(Registry[ImageEncoder]):
+        def get(self, name: str) -> type[ImageEncoder]:
+            return Tiny if name == "tiny" else super().get(name)
+
+        def __contains__(self, name: object) -> bool:
+            return name == "tiny" or super().__contains__(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "encoders", SimpleNamespace(create=create))
+        patch.setattr(base, "encoders", WithTiny(encoders.kind, encoders.package))
         yield
 
 

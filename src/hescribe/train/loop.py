@@ -185,9 +185,9 @@ def train_network(
         If the loss is not finite; the message names the epoch and the step, and its ``weights`` are those after the
         last whole epoch.
     """
-    device = _device()
-    network.to(device)
-    tensors = tuple(t.to(device) for t in data)
+    on = device()
+    network.to(on)
+    tensors = tuple(t.to(on) for t in data)
     optimiser = recipe.optimiser(network)
     if shared:
         start_alike(network)
@@ -199,8 +199,8 @@ def train_network(
             network.train()
             for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
                 batch = tuple(t[own_part(rows) if shared else rows] for t in tensors)
-                _learn(optimiser, loss(*batch), f"epoch {epoch}, step {step}", last, shared=shared)
-            last = _weights(network)
+                learn(optimiser, loss(*batch), f"epoch {epoch}, step {step}", last, shared=shared)
+            last = weights_of(network)
             if epoch in snapshots:
                 out.append(last)
     network.eval()
@@ -239,8 +239,8 @@ def train_steps(
     TrainingError
         If the loss is not finite; the message names the step.
     """
-    device = _device()
-    network.to(device)
+    on = device()
+    network.to(on)
     optimiser = recipe.optimiser(network)
     generator = torch.Generator().manual_seed(recipe.seed)
     batches = _passes(n_rows, min(recipe.batch_size, n_rows), generator)
@@ -249,9 +249,9 @@ def train_steps(
         for step in track(range(n_steps), "training", n_steps):
             optimiser.lr = recipe.lr_at(step, n_steps)
             batch = draw(next(batches), generator)
-            _learn(optimiser, loss(*(t.to(device) for t in batch)), f"step {step}")
+            learn(optimiser, loss(*(t.to(on) for t in batch)), f"step {step}")
     network.eval()
-    return _weights(network)
+    return weights_of(network)
 
 
 def _passes(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -261,16 +261,17 @@ def _passes(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterato
         yield from order.split(batch_size)[: n_rows // batch_size]
 
 
-def _device() -> torch.device:
+def device() -> torch.device:
+    """Return where networks are trained: the GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _weights(network: nn.Module) -> dict[str, Tensor]:
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the weights, on the CPU."""
     return copy.deepcopy({k: v.cpu() for k, v in network.state_dict().items()})
 
 
-def _learn(
+def learn(
     optimiser: AdamW, value: Tensor, where: str, last: dict[str, Tensor] | None = None, *, shared: bool = False
 ) -> None:
     """Take one step down the gradient of a loss; ``last`` are weights that were good."""
