@@ -44,8 +44,8 @@ def learn(aligner):
     network, loss, (x, y) = start(aligner)
     losses = []
 
-    def watched(*given):
-        losses.append(loss(*given))
+    def watched(*given, **more):
+        losses.append(loss(*given, **more))
         return losses[-1]
 
     (weights,) = train_towers(
