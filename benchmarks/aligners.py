@@ -1,14 +1,17 @@
 """Aligners beside their controls: retrieval of held-out donors by pool, with depth and without, and seconds.
 
-Arguments: ``toy`` (seeds 0 and 1, designed on) or the path of an imported cohort; --seeds N; --models a,b;
---sections A1,B4 of the cohort; --fov 112. A ridge as a retriever is what every aligner must beat; an untrained head,
-shuffled pairs, and darkness against depth are what it must leave behind. Directions are averaged where one number
-stands for both. Mixing is how many sections lie around a spot on the other side: 0 its own alone, 1 all alike.
+Arguments: ``toy`` (seeds 0 and 1, six donors, designed on), ``toy:100-104`` (seeds, four donors) or the path of an
+imported cohort; --seeds N; --models a;b; --sections A1,B4 of the cohort; --fov 112; --against robust, which prints by
+how much it is above each other model, paired by donor. A ridge as a retriever is what every aligner must beat; an
+untrained head, shuffled pairs, and darkness against depth are what it must leave behind. Directions are averaged where
+one number stands for both. Mixing is how many sections lie around a spot on the other side: 0 its own alone, 1 all
+alike.
 """
 
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -27,7 +30,7 @@ def models(fov_um):
     from hescribe.predict.context import ContextPredictor
     from hescribe.predict.ridge import RidgePredictor
 
-    infonce = InfoNCEAligner(fov_um=fov_um)
+    infonce, robust = InfoNCEAligner(fov_um=fov_um), RobustAligner(fov_um=fov_um)
     return {
         "ridge retriever": RidgeRetriever(ridge=RidgePredictor(fov_um=fov_um)),
         "colour ridge retriever": RidgeRetriever(ridge=RidgePredictor(encoder="color")),
@@ -38,11 +41,16 @@ def models(fov_um):
         "infonce drvi genes": infonce.with_params(gene_encoder=DRVIEncoder()),
         "siglip": SigLIPAligner(fov_um=fov_um),
         "bleep": BleepAligner(fov_um=fov_um),
-        "robust": RobustAligner(fov_um=fov_um),
         "mclstexp": MclstexpAligner(fov_um=fov_um),
         "mclstexp placed": MclstexpAligner(fov_um=fov_um, place=True),
         "infonce linear": infonce.with_params(head="linear", gene_head="linear"),
         "infonce transformer": infonce.with_params(head="transformer", gene_head="transformer"),
+        "robust": robust,
+        "robust, network alone": robust.with_params(views=("encoder",)),
+        "robust, colour alone": robust.with_params(views=("color",)),
+        "robust, all negatives": robust.with_params(negatives="batch"),
+        "robust, not centred": robust.with_params(centre_expression=False),
+        "robust, gene head mlp": robust.with_params(gene_head="mlp"),
         "untrained": infonce.with_params(epochs=0),
         "infonce shuffled": ShuffledPairsAligner(base=infonce),
         "infonce on depth": infonce.with_params(gene_encoder=DepthEncoder()),
@@ -50,22 +58,23 @@ def models(fov_um):
     }
 
 
-def tasks(name, sections):
-    """Yield prediction tasks under donor-v1."""
+def folds_of(name, sections=""):
+    """Return the folds of a cohort, or of several toy cohorts, under donor-v1."""
     from hescribe.bench.protocols import read_protocol
     from hescribe.bench.task import PredictionTask
     from hescribe.data.folder import read_cohort
     from hescribe.data.toy import toy_cohort
 
-    protocol = read_protocol("donor-v1")
     if name == "toy":
-        for seed in (0, 1):
-            yield PredictionTask(toy_cohort(seed, n_donors=6), protocol)
-        return
-    cohort = read_cohort(Path(name))
-    if sections:
-        cohort = cohort.where(lambda s: s.id in sections)
-    yield PredictionTask(cohort, protocol)
+        cohorts = [toy_cohort(seed, n_donors=6) for seed in (0, 1)]
+    elif name.startswith("toy:"):
+        first, _, last = name.removeprefix("toy:").partition("-")
+        cohorts = [toy_cohort(seed, n_donors=4) for seed in range(int(first), int(last or first) + 1)]
+    else:
+        cohort, some = read_cohort(Path(name), with_image=True), [s for s in sections.split(",") if s]
+        cohorts = [cohort.where(lambda s: s.id in some) if some else cohort]
+    protocol = read_protocol("donor-v1")
+    return [fold for cohort in cohorts for fold in PredictionTask(cohort, protocol).folds()]
 
 
 def score(aligner, fold, seed):
@@ -83,7 +92,8 @@ def score(aligner, fold, seed):
     within = {"pools": ("within_section",), "sizes": (None,), "asking": asking}
     centred = [r for w in (False, True) for r in score_retrieval(centre_sections(pairs), without_depth=w, **within)]
     mixing = cross_modal_lisi(pairs)
-    return rows, centred, (mixing.value - 1) / (mixing.mixed - 1)
+    of_cohort = [[replace(r, donor=f"{fold.test.card.id}/{r.donor}") for r in found] for found in (rows, centred)]
+    return *of_cohort, (mixing.value - 1) / (mixing.mixed - 1)
 
 
 def summarise(rows, centred, mixing):
@@ -119,6 +129,29 @@ def summarise(rows, centred, mixing):
     }
 
 
+def print_differences(first, by_donor):
+    """Print by how much one model is above the others in AUC within sections, paired by donor."""
+    from hescribe.metrics.stats import donor_mean
+
+    for model in by_donor.keys() - {first}:
+        for i, what in enumerate(("AUC within", "no depth")):
+            one, other = by_donor[first][i], by_donor[model][i]
+            mean = donor_mean([(donor, value - other[donor]) for donor, value in one.items()])
+            spread = f"[{mean.low:+.4f}, {mean.high:+.4f}]" if mean.low is not None else list(mean.by_donor.values())
+            print(f"{first} above {model:24s} {what:10s} {mean.value:+.4f} {spread}", flush=True)
+
+
+def within_by_donor(rows):
+    """Return the AUC within sections of every donor, with depth and without."""
+    from hescribe.metrics.stats import donor_mean
+
+    found = [r for r in rows if (r.metric, r.pool) == ("auc", "within_section")]
+    return [
+        donor_mean([(r.donor, r.value) for r in found if r.without_depth is w], n_resamples=1).by_donor
+        for w in (False, True)
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cohorts", nargs="+")
@@ -126,12 +159,11 @@ def main():
     parser.add_argument("--models", default="")
     parser.add_argument("--sections", default="")
     parser.add_argument("--fov", type=float, default=112.0)
+    parser.add_argument("--against", default="")
     given = parser.parse_args()
-    chosen = [m for m in given.models.split(",") if m]
+    chosen = [m for m in given.models.split(";") if m]
     for name in given.cohorts:
-        folds = [
-            fold for task in tasks(name, given.sections.split(",") if given.sections else []) for fold in task.folds()
-        ]
+        folds, by_donor = folds_of(name, given.sections), {}
         print(f"\n{name}: {len(folds)} folds, {given.seeds} seeds; mean over sections, then donors")
         for model, aligner in models((given.fov,)).items():
             if chosen and model not in chosen:
@@ -145,10 +177,12 @@ def main():
                     centred += of_fold[1]
                     mixing.append(of_fold[2])
             seconds = (time.process_time() - start) / len(folds)
-            line = summarise(rows, centred, mixing)
+            line, by_donor[model] = summarise(rows, centred, mixing), within_by_donor(rows)
             print(
                 f"{model:24s}", " ".join(f"{k} {v:.3f}" for k, v in line.items()), f"{seconds:.0f} s a fold", flush=True
             )
+        if given.against:
+            print_differences(given.against, by_donor)
 
 
 if __name__ == "__main__":

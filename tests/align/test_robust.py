@@ -64,6 +64,35 @@ class TestNegativesOfOneSection:
         assert np.abs(one - other).max() > 0.01
 
 
+class OffsetEncoder(PCAEncoder):
+    """Gives the first section of a train cohort another level, as another batch would."""
+
+    def encode(self, counts, genes):
+        x = super().encode(counts, genes).copy()
+        if len(counts) > 49:
+            x[:49] += [30.0, -10.0, 5.0, 20.0]
+        return x
+
+
+class TestExpressionOfASection:
+    @pytest.mark.parametrize("centred", [True, False])
+    def test_its_level_is_not_learned_if_it_is_taken_out(self, cohort, centred):
+        image = [
+            SigLIPAligner(**SMALL | {"gene_encoder": encoder, "epochs": 5, "centre_expression": centred})
+            .fit(cohort)
+            .embed_image(cohort[0].blind())
+            for encoder in (PCAEncoder(n_dims=4), OffsetEncoder(n_dims=4))
+        ]
+        assert (np.abs(image[0] - image[1]).max() < 1e-3) == centred
+
+    def test_a_new_section_is_embedded_spot_by_spot(self, cohort):
+        """Neither its mean nor any other spot is asked for."""
+        train, test = split(cohort)
+        aligner = RobustAligner(**SMALL | {"epochs": 2}).fit(train)
+        few = test[0].with_table(test[0].table[:5].copy())
+        np.testing.assert_allclose(aligner.embed_expression(few), aligner.embed_expression(test[0])[:5], atol=1e-5)
+
+
 class TestRobust:
     def test_pairs_of_a_new_donor_are_found(self, cohort):
         train, test = split(cohort)
@@ -87,6 +116,12 @@ class TestRobust:
             np.testing.assert_allclose(np.linalg.norm(side, axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(image @ expression.T, sum(x @ y.T for x, y in views) / 2, atol=1e-5)
 
+    def test_a_view_alone_is_siglip_with_its_settings(self, cohort):
+        alone = RobustAligner(**SMALL | {"epochs": 2, "views": ("encoder",)}).fit(cohort)
+        settings = {"standardise": "section", "negatives": "section", "centre_expression": True, "gene_head": "linear"}
+        same = SigLIPAligner(**SMALL | settings | {"epochs": 2}).fit(cohort)
+        np.testing.assert_allclose(alone.embed_image(cohort[0]), same.embed_image(cohort[0]), atol=1e-6)
+
     def test_one_section_is_enough(self, cohort):
         fitted = RobustAligner(**SMALL | {"epochs": 2}).fit(cohort.where(lambda s: s.id == "s0"))
         assert np.isfinite(fitted.embed_image(cohort[1].blind())).all()
@@ -98,6 +133,9 @@ class TestRobust:
             ({"epochs": -1}, "epochs of RobustAligner must be at least 0"),
             ({"batch_size": 1}, "batch_size of RobustAligner must be at least 2"),
             ({"gene_encoder": "pca"}, "gene_encoder of RobustAligner must be"),
+            ({"views": ("color", "stain")}, "views of RobustAligner are some of color, encoder, each once"),
+            ({"views": ()}, "each once; got"),
+            ({"negatives": "donor"}, "negatives of RobustAligner must be 'batch' or 'section'"),
         ],
     )
     def test_parameters_out_of_their_limits_are_refused(self, cohort, given, told):

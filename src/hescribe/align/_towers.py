@@ -54,6 +54,9 @@ class TowerAligner(Params):
         Image features are reduced to so many components of unit variance; None takes them scaled.
     gene_encoder
         Fitted on the train cohort, and frozen.
+    centre_expression
+        Learn from what it gives less the mean of the section. A new section's mean is not asked for: what is embedded
+        stays as it is.
     head, gene_head
         ``"linear"``, ``"mlp"`` with one hidden layer of twice ``n_dims``, or ``"transformer"``, attention among pieces
         of what comes in: see ``TransformerHead``.
@@ -78,6 +81,7 @@ class TowerAligner(Params):
     jitter: float = 0.2
     n_components: int | None = 32
     gene_encoder: GeneEncoder = field(default_factory=PCAEncoder)
+    centre_expression: bool = False
     head: Head = "mlp"
     gene_head: Head = "mlp"
     n_dims: int = 128
@@ -154,8 +158,10 @@ class TowerAligner(Params):
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
         _check_finite(f"embeddings of gene encoder {gene_encoder.name}", y)
-        scale = Scale.overall(y)  # one sd: the directions of an encoder are not of equal weight
-        return Prepared(start, gene_encoder, scale, np.asarray(scale.apply(y), dtype=np.float32))
+        learned_from = _centre(y, train) if self.centre_expression else y
+        overall = Scale.overall(learned_from)  # one sd: the directions of an encoder are not of equal weight
+        scale = Scale(y.mean(axis=0), overall.sd)  # of a new section, whose mean is not known
+        return Prepared(start, gene_encoder, scale, np.asarray(overall.apply(learned_from), dtype=np.float32))
 
     def build(self, prepared: "Prepared") -> "tuple[Towers, Loss, Recipe]":
         """Return the network before training, its loss, and how it is trained."""
@@ -307,6 +313,12 @@ class FittedHeads:
             take = self.aligner.expression_of((part,), y[part.kept])
             found[part.kept] = in_chunks(head.eval(), take, int(part.kept.sum()))
         return to_unit(found).astype(np.float32)
+
+
+def _centre(y: np.ndarray, train: Cohort) -> np.ndarray:
+    """Return values of the kept spots of a cohort less the mean of their section."""
+    ends = np.cumsum([int(s.kept.sum()) for s in train])[:-1]
+    return np.concatenate([part - part.mean(axis=0) for part in np.split(y, ends) if len(part)])
 
 
 def _check_finite(what: str, x: np.ndarray) -> None:

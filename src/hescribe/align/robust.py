@@ -1,9 +1,9 @@
 """The default aligner: colour and a network, each in two heads of its own, that learn what differs within a section.
 
 A design of our own, made on synthetic cohorts (toy seeds 0-3). A slide's stain and depth would tell its spots from
-those of other slides, and are of no use on a new one. So image features are relative to their section, a half is told
-from those of its own section alone, and views that err differently are averaged: an embedding is those of all views
-beside each other, whose cosine is the mean of theirs.
+those of other slides, and are of no use on a new one. So image features and, in training, expression are relative to
+their section, a half is told from those of its own section alone, and views that err differently are averaged: an
+embedding is those of all views beside each other, whose cosine is the mean of theirs.
 """
 
 from dataclasses import dataclass, field
@@ -11,15 +11,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from hescribe.align._towers import LIMITS
-from hescribe.align.siglip import SigLIPAligner
+from hescribe.align._towers import LIMITS, Head
+from hescribe.align.siglip import Negatives, SigLIPAligner
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.gene.base import GeneEncoder
 from hescribe.encode.gene.pca import PCAEncoder
+from hescribe.errors import InputError
 from hescribe.params import Params
 
+VIEWS = ("color", "encoder")
 N_COLOURS = 8  # of 22 numbers, most of which say the same: to scale up what is left also scales up what stain changes
 
 
@@ -35,8 +37,15 @@ class RobustAligner(Params):
         Sides of its patches; None takes those of its card.
     gene_encoder
         Fitted on the train cohort, and frozen.
+    views
+        Which of the two take part, for ablation; so are the next three.
+    negatives
+        Of which spots a half is told: see ``SigLIPAligner``.
+    centre_expression, gene_head
+        See ``TowerAligner``. The level of a new section moves what a linear head gives by one vector; two layers
+        make it look like other spots.
     n_dims
-        Length of the embedding of each view; that of the aligner is twice as long.
+        Length of the embedding of each view; that of the aligner is twice as long with two.
     epochs
         Passes over the train spots; None chooses them for each view: see ``TowerAligner``.
     lr, batch_size, seed
@@ -59,6 +68,10 @@ class RobustAligner(Params):
     encoder: str = "efficientnet_lite0"
     fov_um: tuple[float, ...] | None = None
     gene_encoder: GeneEncoder = field(default_factory=PCAEncoder)
+    views: tuple[str, ...] = VIEWS
+    negatives: Negatives = "section"
+    centre_expression: bool = True
+    gene_head: Head = "linear"
     n_dims: int = 128
     epochs: int | None = None
     lr: float = 1e-3
@@ -76,11 +89,11 @@ class RobustAligner(Params):
         return self
 
     def embed_image(self, section: Section) -> np.ndarray:
-        """Return the embedding of every spot by its image, shape ``(n_spots, 2 * n_dims)`` float32, length 1."""
+        """Return the embedding of every spot by its image, shape ``(n_spots, n_views * n_dims)``, length 1."""
         return _beside([view.embed_image(section) for view in self._fitted()])
 
     def embed_expression(self, section: Section) -> np.ndarray:
-        """Return the embedding of every spot by its raw counts, shape ``(n_spots, 2 * n_dims)`` float32, length 1."""
+        """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_views * n_dims)``, length 1."""
         return _beside([view.embed_expression(section) for view in self._fitted()])
 
     def _views(self) -> dict[str, SigLIPAligner]:
@@ -89,15 +102,20 @@ class RobustAligner(Params):
             fov_um=self.fov_um,
             standardise="section",
             gene_encoder=self.gene_encoder,
+            negatives=self.negatives,
+            centre_expression=self.centre_expression,
+            gene_head=self.gene_head,
             n_dims=self.n_dims,
             epochs=self.epochs,
             lr=self.lr,
             batch_size=self.batch_size,
             seed=self.seed,
-            negatives="section",
         )
         color = network.with_params(encoder="color", fov_um=None, n_components=N_COLOURS)
-        return {"color": color, "encoder": network}
+        every = dict(zip(VIEWS, (color, network), strict=True))
+        if not self.views or set(self.views) - set(VIEWS) or len(set(self.views)) < len(self.views):
+            raise InputError(f"views of RobustAligner are some of {', '.join(VIEWS)}, each once; got {self.views!r}")
+        return {view: every[view] for view in self.views}
 
     def _fitted(self) -> list[SigLIPAligner]:
         self.check_fitted()

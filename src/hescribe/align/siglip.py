@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hescribe.train.contrastive import Loss, Towers
 
+Negatives = Literal["batch", "section"]
 SCALE, OFFSET = 10.0, -10.0
 
 
@@ -48,7 +49,7 @@ class SigLIPAligner(TowerAligner):
         summary="SigLIP on frozen features: each two halves told to belong together or not",
         paper="Zhai et al., ICCV 2023, arXiv:2303.15343",
     )
-    negatives: Literal["batch", "section"] = "batch"
+    negatives: Negatives = "batch"
 
     def loss_of(self, network: "Towers") -> "Loss":
         """Return the loss of a batch, and give the network its scale and offset to start from."""

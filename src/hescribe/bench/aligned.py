@@ -155,6 +155,23 @@ def on_arc(values: np.ndarray) -> np.ndarray:
     return np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
 
 
+def fit_on_fold(aligner: Aligner, fold: Fold) -> Aligner:
+    """Return a copy of an aligner, fitted on the train donors of a fold.
+
+    Raises
+    ------
+    LeakageError
+        If an encoder was trained on the test donors.
+    """
+    if name := encoder_name(aligner):
+        check_encoder(create_encoder(name).card, fold.test.card.id, [s.id for s in fold.test])
+    fresh: Any = aligner.with_params()  # type: ignore[attr-defined]
+    if isinstance(of_genes := getattr(fresh, "gene_encoder", None), GeneEncoder):
+        check_gene_encoder(of_genes, fold.test)
+    fitted: Aligner = fresh.fit(fold.train, val=fold.val)
+    return fitted
+
+
 def embed_fold(aligner: Aligner, fold: Fold) -> tuple[Pairs, np.ndarray]:
     """Fit an aligner on train donors and embed the kept spots of both sides.
 
@@ -174,12 +191,7 @@ def embed_fold(aligner: Aligner, fold: Fold) -> tuple[Pairs, np.ndarray]:
     LeakageError
         If an encoder was trained on the test donors.
     """
-    if name := encoder_name(aligner):
-        check_encoder(create_encoder(name).card, fold.test.card.id, [s.id for s in fold.test])
-    fresh: Any = aligner.with_params()  # type: ignore[attr-defined]
-    if isinstance(of_genes := getattr(fresh, "gene_encoder", None), GeneEncoder):
-        check_gene_encoder(of_genes, fold.test)
-    fitted = fresh.fit(fold.train, val=fold.val)
+    fitted = fit_on_fold(aligner, fold)
     pairs = to_pairs(fitted, Cohort((*fold.test, *fold.train), fold.test.card), reference=fold.train)
     return pairs, np.isin(pairs.section, [s.id for s in fold.test])
 
