@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
+from hescribe.ahead import ahead
 from hescribe.cards import EncoderCard
 from hescribe.data.image import ArrayImage
 from hescribe.data.section import Section
-from hescribe.encode.features import Memory, ahead, embed_section, embed_tiles, memory
+from hescribe.encode.features import Memory, embed_section, embed_tiles, memory
 from hescribe.errors import DataAccessError, InputError, UnknownNameError
 from hescribe.params import Params
 from hescribe.progress import listen

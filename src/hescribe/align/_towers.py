@@ -113,15 +113,19 @@ class TowerAligner(Params):
         TrainingError
             If the loss is not finite.
         """
-        for name, low, high in LIMITS:
-            self.check_between(name, low, high)
-        check_images(self)
+        self.check_params()
         if (n_kept := sum(int(s.kept.sum()) for s in train)) < 2:
             raise InputError(f"an aligner needs at least 2 train spots to tell apart, got {n_kept}")
         self.epochs_ = self._choose_epochs(train, val) if self.epochs is None else self.epochs
         (fitted,) = self._learn(train, (self.epochs_,))
         self.genes_ = train.genes
         return self.set_fitted(fitted.state())
+
+    def check_params(self) -> None:
+        """Raise ``InputError`` if a parameter is out of its limits or has no effect."""
+        for name, low, high in LIMITS:
+            self.check_between(name, low, high)
+        check_images(self)
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its image, shape ``(n_spots, n_dims)`` float32, length 1."""
@@ -153,7 +157,10 @@ class TowerAligner(Params):
 
     def prepare(self, train: Cohort) -> "Prepared":
         """Return both sides of the kept spots of a train cohort, as the heads read them."""
-        start = self.images().start(train)
+        return self.prepare_from(self.images().start(train), train)
+
+    def prepare_from(self, start: "Start", train: Cohort) -> "Prepared":
+        """Return it from the image side of those spots."""
         _check_finite(f"image features of {self.encoder}", start.x)
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)

@@ -49,7 +49,7 @@ class Aligner(Embeds, Protocol):
         ...
 
 
-aligners: Registry[Aligner] = Registry("aligner", "hescribe.align")
+aligners: Registry[Aligner] = Registry("aligner", "hescribe.align", besides=("streamed",))
 
 
 def to_pairs(embeds: Embeds, cohort: Cohort, *, reference: Cohort | None = None) -> Pairs:

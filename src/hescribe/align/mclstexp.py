@@ -8,13 +8,12 @@ learned. What is read of a spot is the vector of a gene encoder, as in other ali
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from hescribe.align._towers import TowerAligner
 from hescribe.cards import MethodCard
-from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.errors import InputError
 
@@ -61,14 +60,14 @@ class MclstexpAligner(TowerAligner):
     n_heads: int = 4
     place: bool = False
 
-    def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
-        """Train both towers: see ``TowerAligner.fit``."""
+    def check_params(self) -> None:
+        """Raise ``InputError`` if a parameter is out of its limits or has no effect."""
+        super().check_params()
         for name, low in (("n_neighbours", 0), ("n_layers", 1), ("n_heads", 1)):
             self.check_between(name, low)
         if N_TOKEN % self.n_heads:
             raise InputError(f"n_heads of MclstexpAligner must divide {N_TOKEN}, got {self.n_heads}")
         self.check_unchanged(("gene_head",), given="the attention of mclstexp")
-        return super().fit(train, val=val)
 
     def loss_of(self, network: "Towers") -> "Loss":  # noqa: ARG002 - it learns nothing of its own
         """Return the loss of a batch."""

@@ -5,17 +5,15 @@ import json
 import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 import numpy as np
 
 from hescribe import settings
 from hescribe._support import write_whole
+from hescribe.ahead import ahead
 from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
 from hescribe.encode import accelerate
@@ -24,7 +22,6 @@ from hescribe.errors import InputError
 from hescribe.prep.patches import CHUNK, iter_patches
 from hescribe.progress import track
 
-T = TypeVar("T")
 FORMAT = 1  # of the cache; raise it when the cutting of patches changes
 MEMORY_BYTES = 1_000_000_000
 
@@ -240,22 +237,6 @@ def _tiles(patches: np.ndarray, n_side: int, px: int) -> np.ndarray:
     """Return the tiles of patches ``(n, n_side * px, n_side * px, 3)``, shape ``(n * n_side**2, px, px, 3)``."""
     grid = patches.reshape(-1, n_side, px, n_side, px, 3)
     return np.ascontiguousarray(grid.swapaxes(2, 3)).reshape(-1, px, px, 3)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items while a thread prepares the next one.
-
-    Examples
-    --------
-    >>> list(ahead(iter("ab")))
-    ['a', 'b']
-    """
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -128,7 +128,10 @@ class FrozenImages:
 
     def start(self, train: Cohort) -> Start:
         """Return what a training on a cohort begins with."""
-        x = self.inputs.read_kept(train)
+        return self.begin(self.inputs.read_kept(train))
+
+    def begin(self, x: np.ndarray) -> Start:
+        """Return it from what was read of some spots, shape ``(n_spots, n_dims)``."""
         scale = ImageScale.of(x, self.n_components) if self.scaled else ImageScale()
         x = scale.apply(x)
         return Start(x, scale.state(), lambda: self.head(x.shape[1]))

@@ -63,6 +63,12 @@ def n_processes() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here: what one has written before, the others can read."""
+    if n_processes() > 1:
+        distributed.barrier()
+
+
 def own_part(rows: Tensor) -> Tensor:
     """Return the rows of a batch that are this process's; those of all processes in turn are the batch."""
     return rows.tensor_split(n_processes())[rank()]

@@ -1,0 +1,127 @@
+"""An aligner fitted from disk does as well as in memory, reads sections one at a time, and goes on after a stop."""
+
+import weakref
+
+import numpy as np
+import pytest
+
+from hescribe import keys
+from hescribe.align.base import to_pairs
+from hescribe.align.infonce import InfoNCEAligner
+from hescribe.align.mclstexp import MclstexpAligner
+from hescribe.align.siglip import SigLIPAligner
+from hescribe.align.streamed import fit_streamed
+from hescribe.encode.gene.pca import PCAEncoder
+from hescribe.errors import InputError, PanelError
+from hescribe.metrics.retrieval import score_retrieval
+from hescribe.testing.cohorts import colour_section
+
+SMALL = {"encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 20, "lr": 5e-3}
+
+
+def split(cohort):
+    return cohort.where(lambda s: s.donor != "D2"), cohort.where(lambda s: s.donor == "D2")
+
+
+def auc(aligner, cohort):
+    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
+    return np.mean([r.value for r in rows if r.metric == "auc"])
+
+
+@pytest.mark.parametrize("aligner", [InfoNCEAligner(**SMALL), SigLIPAligner(**SMALL, negatives="section")], ids=repr)
+def test_it_does_as_well_as_in_memory(aligner, cohort, tmp_path):
+    train, test = split(cohort)
+    streamed = fit_streamed(aligner.with_params(batch_size=64), lambda: iter(train), tmp_path, cohort="colour")
+    assert auc(streamed, test) > 0.65
+    assert streamed.get_fitted()["gene_donors_"] == ("colour/D0", "colour/D1")
+
+
+def test_with_all_spots_in_sample_and_batch_it_is_the_fit_in_memory(cohort, tmp_path):
+    """But for the rounding of float16."""
+    aligner = InfoNCEAligner(**SMALL | {"epochs": 2}, dropout=0.0, batch_size=294)
+    streamed = fit_streamed(aligner.with_params(), lambda: iter(cohort), tmp_path)
+    fitted = aligner.fit(cohort)
+    np.testing.assert_allclose(
+        streamed.embed_image(cohort[0].blind()), fitted.embed_image(cohort[0].blind()), atol=0.01
+    )
+    np.testing.assert_allclose(streamed.embed_expression(cohort[0]), fitted.embed_expression(cohort[0]), atol=0.01)
+
+
+def test_no_more_than_one_section_is_held(tmp_path):
+    """A section must be gone before the one after the next is asked for."""
+    alive = []
+
+    def sections():
+        for i in range(3):
+            assert sum(ref() is not None for ref in alive) <= 1
+            section = colour_section(i, f"D{i}")
+            alive.append(weakref.ref(section.image))
+            yield section
+            del section
+
+    fit_streamed(InfoNCEAligner(**SMALL | {"epochs": 1}), sections, tmp_path, n_sample=40)
+    assert len(alive) == 9  # three passes
+
+
+def test_spots_that_are_not_kept_are_not_read(cohort, tmp_path):
+    def poisoned(section):
+        table = section.table.copy()
+        table.layers[keys.COUNTS] = np.where(section.kept[:, None], table.layers[keys.COUNTS], 7777)
+        return section.with_table(table)
+
+    masked = cohort.map(lambda s: s.with_kept(np.arange(49) % 3 > 0))
+    aligner = InfoNCEAligner(**SMALL | {"epochs": 1})
+    one = fit_streamed(aligner.with_params(), lambda: iter(masked), tmp_path / "a")
+    other = fit_streamed(aligner.with_params(), lambda: iter(masked.map(poisoned)), tmp_path / "b")
+    np.testing.assert_array_equal(one.embed_expression(cohort[0]), other.embed_expression(cohort[0]))
+
+
+def test_a_fit_that_was_done_is_found_and_another_loss_reads_the_same_pairs(cohort, tmp_path):
+    first = fit_streamed(InfoNCEAligner(**SMALL | {"epochs": 2}), lambda: iter(cohort), tmp_path)
+    written = (tmp_path / "pairs" / "pairs.json").stat().st_mtime_ns
+    again = fit_streamed(InfoNCEAligner(**SMALL | {"epochs": 2}), lambda: iter(cohort), tmp_path)
+    fit_streamed(SigLIPAligner(**SMALL | {"epochs": 1}), lambda: iter(cohort), tmp_path)
+    assert (tmp_path / "pairs" / "pairs.json").stat().st_mtime_ns == written
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    np.testing.assert_array_equal(first.embed_expression(cohort[0]), again.embed_expression(cohort[0]))
+
+
+def test_pairs_of_other_sections_are_not_taken_for_these(cohort, tmp_path):
+    aligner = InfoNCEAligner(**SMALL | {"epochs": 1})
+    fit_streamed(aligner.with_params(), lambda: iter(cohort), tmp_path)
+    with pytest.raises(InputError, match="holds pairs of other sections or another encoder; remove it"):
+        fit_streamed(aligner.with_params(), lambda: iter(cohort[:4]), tmp_path)
+
+
+def test_damaged_pairs_are_written_again(cohort, tmp_path):
+    aligner = InfoNCEAligner(**SMALL | {"epochs": 1})
+    fit_streamed(aligner.with_params(), lambda: iter(cohort), tmp_path)
+    damaged = tmp_path / "pairs" / "00003.image.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    fit_streamed(aligner.with_params(), lambda: iter(cohort), tmp_path)
+    assert np.load(damaged).shape == (49, 20)  # two of 22 colours say nothing new
+
+
+@pytest.mark.parametrize(
+    ("aligner", "told"),
+    [
+        (
+            InfoNCEAligner(**SMALL | {"epochs": None}),
+            "epochs of InfoNCEAligner must be at least 1 for a cohort on disk",
+        ),
+        (InfoNCEAligner(**SMALL | {"epochs": 0}), "epochs of InfoNCEAligner must be at least 1 for a cohort on disk"),
+        (MclstexpAligner(**SMALL), "MclstexpAligner reads a spot with its neighbours"),
+        (InfoNCEAligner(**SMALL, frozen=False, fov_um=(112.0,)), "InfoNCEAligner with frozen=False trains on patches"),
+        (InfoNCEAligner(**SMALL | {"n_dims": 1}), "n_dims of InfoNCEAligner must be at least 2"),
+    ],
+    ids=lambda x: "",
+)
+def test_refuses_what_cannot_be_done_from_disk(aligner, told, cohort, tmp_path):
+    with pytest.raises(InputError, match=told):
+        fit_streamed(aligner, lambda: iter(cohort), tmp_path)
+
+
+def test_sections_of_another_panel_are_refused(cohort, tmp_path):
+    other = cohort[1].with_table(cohort[1].table[:, ::-1].copy())
+    with pytest.raises(PanelError, match="s1 and s0 differ in genes"):
+        fit_streamed(InfoNCEAligner(**SMALL), lambda: iter((cohort[0], other)), tmp_path)
