@@ -52,6 +52,10 @@ class RidgeRetriever(Params):
         self.scale_ = Scale.of(train.stack(keys.TARGET))
         return self
 
+    def encoder_name(self) -> str | None:
+        """Return the image encoder that the ridge reads."""
+        return encoder_name(self.ridge)
+
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the predicted expression of every spot, as unit vectors."""
         self.check_fitted()
@@ -131,6 +135,10 @@ class ShuffledPairsAligner(Params):
         fresh: Aligner = self.base.with_params()  # type: ignore[attr-defined]
         self.fitted_base_ = fresh.fit(train.map(lambda s: _permute(s, rng)), val=val)
         return self
+
+    def encoder_name(self) -> str | None:
+        """Return the image encoder that the aligner reads."""
+        return encoder_name(self.base)
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return what the aligner makes of the image."""

@@ -9,6 +9,7 @@ import pandas as pd
 from hescribe.metrics.stats import DonorMean, donor_mean
 
 Average = Literal["donor", "section"]
+ORDER = ["task", "protocol", "model", "metric"]  # what names a score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,13 @@ def score_table(rows: pd.DataFrame, *, average: Average = "donor") -> list[Score
         key: _null(group, average)
         for key, group in means[means["model"] == "shuffled_pairs"].groupby(["task", "metric"])
     }
-    order = ["task", "protocol", "model", "metric"]
-    return [_score(key, group, null.get((key[0], key[3])), average) for key, group in means.groupby(order, sort=False)]
+    facts = _facts(means)
+    sections = means.groupby([*ORDER, "donor", "section"])[["value", "ceiling", "chance"]].mean()
+    by_score = dict(iter(sections.groupby(level=ORDER)))
+    return [
+        _score(key, by_score[key].droplevel(ORDER), null.get((key[0], key[3])), average, facts.loc[key])
+        for key in facts.index
+    ]
 
 
 def as_json(scores: list[Score]) -> list[dict[str, object]]:
@@ -75,19 +81,34 @@ def as_json(scores: list[Score]) -> list[dict[str, object]]:
     return [asdict(s) for s in scores]
 
 
+def _facts(means: pd.DataFrame) -> pd.DataFrame:
+    """Return what is no mean over sections of every score, in the order of the rows.
+
+    Columns ``control, n_defined, n_undefined, seconds``: spots and genes are counted in the first seed alone, the
+    seconds of every fold and seed once.
+    """
+    by_score = means.groupby(ORDER, sort=False)
+    of_first_seed = means[means["seed"] == by_score["seed"].transform("first")]
+    counts = of_first_seed.groupby(ORDER)[["n_defined", "n_undefined"]].sum()
+    runs = means.drop_duplicates([*ORDER, "fold", "seed"])
+    return by_score[["control"]].first().join(counts).join(runs.groupby(ORDER)["seconds"].sum())
+
+
 def _score(
-    key: tuple[str, str, str, str], rows: pd.DataFrame, null: tuple[float, float | None] | None, average: Average
+    key: tuple[str, str, str, str],
+    sections: pd.DataFrame,
+    null: tuple[float, float | None] | None,
+    average: Average,
+    facts: pd.Series,
 ) -> Score:
-    sections = rows.groupby(["donor", "section"])[["value", "ceiling"]].mean()
     mean, ceiling = _mean(sections["value"], average), _mean(sections["ceiling"], average)
-    first_seed = rows[rows["seed"] == rows["seed"].iloc[0]]
-    chance, chance_sd = null or (float(rows["chance"].iloc[0]), None)
+    chance, chance_sd = null or (_mean(sections["chance"], average).value, None)
     return Score(
         task=key[0], protocol=key[1], model=key[2], metric=key[3], value=_number(mean.value), low=mean.low,
-        high=mean.high, n_donors=len(mean.by_donor), n_defined=int(first_seed["n_defined"].sum()),
-        n_undefined=int(first_seed["n_undefined"].sum()), chance=_number(chance), chance_sd=_number(chance_sd),
-        ceiling=_number(ceiling.value), by_donor=mean.by_donor, control=str(rows["control"].iloc[0]),
-        seconds=float(rows.groupby(["fold", "seed"])["seconds"].first().sum()),
+        high=mean.high, n_donors=len(mean.by_donor), n_defined=int(facts["n_defined"]),
+        n_undefined=int(facts["n_undefined"]), chance=_number(chance), chance_sd=_number(chance_sd),
+        ceiling=_number(ceiling.value), by_donor=mean.by_donor, control=str(facts["control"]),
+        seconds=float(facts["seconds"]),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.bench.labels import ToTarget, fill_labels
 from hescribe.bench.protocols import MEASURED, Protocol
-from hescribe.bench.task import Fold, PredictionTask
+from hescribe.bench.task import Fold, PredictionTask, published_split
 from hescribe.data.catalogue import load_catalogue
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import check_apart
@@ -33,14 +33,7 @@ def read_task(path: Path, protocol: Protocol) -> PredictionTask:
 
 @dataclass(frozen=True)
 class SparedFold(Fold):
-    """A fold on SpaRED's target; ``validation`` sections choose what other protocols choose by the inner rule."""
-
-    validation: Cohort | None = None
-
-    @property
-    def val(self) -> Cohort | None:
-        """Sections on which a model may choose its epochs."""
-        return self.validation
+    """A fold on SpaRED's target."""
 
     @cached_property
     def ceilings(self) -> dict[str, Ceiling]:
@@ -76,12 +69,9 @@ class SparedTask(PredictionTask):
 
     def _splits(self) -> Iterator[tuple[str, Cohort, Cohort, Cohort | None]]:
         """Yield name, train, test and validation sections."""
-        entry = load_catalogue().get(self.cohort.card.id)
-        of = {s.id: s.split for s in entry.section} if entry else {}
-        by = {k: tuple(s for s in self.prepared if of.get(s.id) == k) for k in ("train", "val", "test")}
-        if by["train"] and (by["val"] or by["test"]):
-            side = {k: replace(self.prepared, sections=v) for k, v in by.items() if v}
-            yield PUBLISHED, side["train"], side["test" if "test" in side else "val"], side.get("val")
+        split = published_split(self.prepared)
+        if split is not None:
+            yield PUBLISHED, *split
             return
         for name, train, test in leave_one_out(self.prepared, "donor"):
             yield name, train, test, None

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hescribe._support import write_whole
+from hescribe.align.base import aligners
 from hescribe.bench.ladder import LADDER
 from hescribe.complete.base import completers
 from hescribe.data.toml_file import to_toml
 from hescribe.errors import DataAccessError, FormatError, InputError
 
-SUITES = ("prediction", "completion", "spared")
-LISTS = ("models", "seeds", "completers")
+SUITES = ("prediction", "completion", "spared", "hescape")
+LISTS = ("models", "seeds", "completers", "encoders", "gene_encoders")
+HESCAPE_CONTROLS = ("ridge_retriever", "density_only")  # what an aligner must beat, and what darkness alone finds
 # Those of SpaRED's benchmark, beside what any predictor must pass.
 SPARED = (
     "mean",
@@ -39,21 +41,23 @@ class Study:
     Parameters
     ----------
     cohort
-        Cohort folder.
+        Cohort folder; of the suite ``"hescape"`` several, separated by commas.
     out
         Folder of the results.
     suite
-        What is scored: ``"prediction"`` from images, ``"completion"`` of counts, or ``"spared"``: prediction on
-        measured and on completed train labels.
+        What is scored: ``"prediction"`` from images, ``"completion"`` of counts, ``"spared"``: prediction on measured
+        and on completed train labels, or ``"hescape"``: retrieval between images and expression.
     protocol
         Name of the protocol, one of the suite's.
     models
-        Rungs, controls or predictors; of the suite ``"completion"``, completers.
+        Rungs, controls or predictors; of the suite ``"completion"`` completers, of ``"hescape"`` aligners.
     seeds
         Seeds of the models that have one.
     completers
         Of the suite ``"spared"``: what fills the train labels, each in turn. ``mean`` shows what any filling does:
         a model that learned gaps as 0 is off wherever something was measured.
+    encoders, gene_encoders
+        Of the suite ``"hescape"``: what every aligner is fitted on, each with each.
     """
 
     cohort: str
@@ -63,13 +67,15 @@ class Study:
     models: tuple[str, ...] = LADDER
     seeds: tuple[int, ...] = (0,)
     completers: tuple[str, ...] = ("mean", "spackle")
+    encoders: tuple[str, ...] = ("efficientnet_lite0",)
+    gene_encoders: tuple[str, ...] = ("pca",)
 
 
 def read_study(path: Path | None, **options: Any) -> Study:
     """Return the study of a file, with options on top; what neither says is the default of its suite.
 
     By default predictors are run under ``donor-v1``, the whole ladder, completers under ``complete-v1``, all of them,
-    and the predictors of SpaRED's benchmark under ``spared-2024``.
+    the predictors of SpaRED's benchmark under ``spared-2024``, and all aligners under ``donor-v1``.
 
     Parameters
     ----------
@@ -115,6 +121,8 @@ def _defaults(suite: str) -> dict[str, Any]:
         raise InputError(f"there is no suite {suite!r}; known: {', '.join(SUITES)}")
     if suite == "spared":
         return {"protocol": "spared-2024", "models": SPARED}
+    if suite == "hescape":
+        return {"models": (*aligners, *HESCAPE_CONTROLS)}
     return {"protocol": "complete-v1", "models": tuple(completers)} if suite == "completion" else {}
 
 

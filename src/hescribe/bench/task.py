@@ -15,6 +15,7 @@ from hescribe.bench.protocols import MEASURED, Protocol, read_protocol
 from hescribe.bench.store import model_code_hash
 from hescribe.cards import TaskCard
 from hescribe.complete.base import completers
+from hescribe.data.catalogue import load_catalogue
 from hescribe.data.cohort import Cohort
 from hescribe.data.duplicates import Pair, check_apart, find_twins
 from hescribe.data.folder import data_hash, read_cohort, read_index
@@ -45,6 +46,8 @@ class Fold:
         On one panel, chosen on train, with counts and the target.
     protocol
         What is scored and how; only one that splits by section lets a donor be on both sides.
+    validation
+        Sections of a published split that choose what other protocols choose by the inner rule; None without.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Fold:
     train: Cohort
     test: Cohort
     protocol: Protocol = field(default_factory=lambda: read_protocol("donor-v1"))
+    validation: Cohort | None = None
 
     def __post_init__(self) -> None:
         if shared := {s.id for s in self.train} & {s.id for s in self.test}:
@@ -67,8 +71,8 @@ class Fold:
 
     @property
     def val(self) -> Cohort | None:
-        """Sections on which a model may choose its parameters in place of the inner rule: the test's, a shortcut."""
-        return self.test if self.protocol.choose_on == "test" else None
+        """Sections on which a model may choose its parameters in place of the inner rule; the test's are a shortcut."""
+        return self.test if self.protocol.choose_on == "test" else self.validation
 
     @cached_property
     def scored(self) -> dict[str, Cohort]:
@@ -232,6 +236,20 @@ class PredictionTask:
                 f"as protocol {rule.name} asks for"
             )
         return replace(self.cohort, sections=deep)
+
+
+def published_split(cohort: Cohort) -> tuple[Cohort, Cohort, Cohort | None] | None:
+    """Return train, test and validation sections as the dataset's card has them; None where it names no split.
+
+    Without test sections the validation sections are the test, and choose as well.
+    """
+    entry = load_catalogue().get(cohort.card.id)
+    of = {s.id: s.split for s in entry.section} if entry else {}
+    by = {k: tuple(s for s in cohort if of.get(s.id) == k) for k in ("train", "val", "test")}
+    side = {k: replace(cohort, sections=v) for k, v in by.items() if v}
+    if "train" not in side or len(side) < 2:
+        return None
+    return side["train"], side["test" if "test" in side else "val"], side.get("val")
 
 
 def correct_donors(train: Cohort, test: Cohort) -> tuple[Cohort, Cohort]:

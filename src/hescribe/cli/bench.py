@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hescribe.cli.output import OUTPUT, command
+from hescribe.cli.hescape import run_hescape
+from hescribe.cli.output import OUTPUT, command, tell_spread
 
 if TYPE_CHECKING:
     from hescribe.bench.results import Results
@@ -26,22 +27,33 @@ def run(
     *,
     suite: Annotated[
         str | None,
-        typer.Option(help="prediction, completion, or spared: on measured and filled labels. [default: prediction]"),
+        typer.Option(
+            help="prediction, completion, spared: on measured and filled labels, or hescape: aligners. "
+            "[default: prediction]"
+        ),
     ] = None,
-    cohort: Annotated[str | None, typer.Option(help="Cohort folder.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option(help="Cohort folder; of the suite hescape several, comma-separated.")
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="Protocol. [default: donor-v1; of completion complete-v1, of spared spared-2024]")
     ] = None,
     models: Annotated[
         str | None,
         typer.Option(
-            help="Rungs or predictors, comma-separated, of completion completers: knn, or knn:k=36. "
-            "[default: the whole ladder; all completers; the predictors of SpaRED's benchmark]"
+            help="Rungs or predictors, comma-separated, of completion completers, of hescape aligners: knn, or "
+            "knn:k=36. [default: the whole ladder; all completers; those of SpaRED's benchmark; all aligners]"
         ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
     completers: Annotated[
         str | None, typer.Option(help="Of the suite spared: what fills the train labels. [default: mean,spackle]")
+    ] = None,
+    encoders: Annotated[
+        str | None, typer.Option(help="Of the suite hescape: image encoders. [default: efficientnet_lite0]")
+    ] = None,
+    gene_encoders: Annotated[
+        str | None, typer.Option(help="Of the suite hescape: encoders of expression. [default: pca]")
     ] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
 ) -> None:
@@ -53,10 +65,11 @@ def run(
     resolved = read_study(
         study, suite=suite, cohort=cohort, protocol=protocol, out=out, models=parse_list(models),
         seeds=parse_list(seeds, int), completers=parse_list(completers),
+        encoders=parse_list(encoders), gene_encoders=parse_list(gene_encoders),
     )  # fmt: skip
     path = Path(resolved.out)
-    if resolved.suite == "spared":
-        _run_spared(resolved, path)
+    if resolved.suite in {"spared", "hescape"}:
+        (_run_spared if resolved.suite == "spared" else run_hescape)(resolved, path)
         return
     summary = _run_completers(resolved, path) if resolved.suite == "completion" else _run_predictors(resolved, path)
     results = Results(path)
@@ -127,9 +140,11 @@ def _warn_optimistic(card: "TaskCard") -> None:
 @command
 def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run --out.")]) -> None:
     """Write table, figures and one self-contained HTML page."""
-    from hescribe.bench.results import Results, suite_of  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.hescape.suite import HescapeResults  # noqa: PLC0415 - the command line starts fast
+    from hescribe.bench.results import Results, suite_of  # noqa: PLC0415
     from hescribe.bench.spared_suite import SparedResults  # noqa: PLC0415
     from hescribe.report.completion import write_completion_report  # noqa: PLC0415
+    from hescribe.report.hescape import write_hescape_report  # noqa: PLC0415
     from hescribe.report.page import write_report  # noqa: PLC0415
     from hescribe.report.spared import write_spared_report  # noqa: PLC0415
 
@@ -137,6 +152,12 @@ def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run -
         both = SparedResults(out)
         page = write_spared_report(both)
         OUTPUT.result({"page": str(page), "n_missing": sum(r.n_missing for r in both.runs.values())}, str(page))
+        return
+    if suite_of(out) == "hescape":
+        found = HescapeResults(out)
+        page = write_hescape_report(found)
+        n_missing = sum(c.results.n_missing for c in found.cohorts.values())
+        OUTPUT.result({"page": str(page), "n_missing": n_missing}, str(page))
         return
     results = Results(out)
     page = write_completion_report(results) if results.suite == "completion" else write_report(results)
@@ -239,9 +260,9 @@ def show_completion(results: "Results") -> None:
                 "hidden": f"{line.share:.0%}",
                 "completer": line.model,
                 "MSE": line.mse,
-                "interval / by donor": _spread(score.low, score.high, score.by_donor),
+                "interval / by donor": tell_spread(score.low, score.high, score.by_donor),
                 "above best": None if behind is None else behind.value,
-                "paired interval": None if behind is None else _spread(behind.low, behind.high, {}),
+                "paired interval": None if behind is None else tell_spread(behind.low, behind.high, {}),
                 "MAE": line.scores["mae"].value,
                 "Pearson": line.scores["pearson_hidden"].value,
                 "in 90 %": line.scores["coverage_90"].value if "coverage_90" in line.scores else None,
@@ -249,10 +270,3 @@ def show_completion(results: "Results") -> None:
             }
         )
     OUTPUT.table(rows)
-
-
-def _spread(low: float | None, high: float | None, by_donor: dict[str, float]) -> str | None:
-    """Return an interval in words, or the values of the donors where they are too few for one."""
-    if low is not None and high is not None:
-        return f"[{low:.3f}, {high:.3f}]"
-    return "  ".join(f"{d} {v:.3f}" for d, v in by_donor.items()) or None

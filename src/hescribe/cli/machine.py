@@ -129,10 +129,15 @@ def _protocols() -> list[dict[str, object]]:
         list_completion_protocols,
         read_completion_protocol,
     )
+    from hescribe.bench.hescape.protocol import (  # noqa: PLC0415 - as above
+        list_retrieval_protocols,
+        read_retrieval_protocol,
+    )
     from hescribe.bench.protocols import list_protocols, read_protocol  # noqa: PLC0415 - as above
 
     rows = [("prediction", p.name, p.summary) for p in map(read_protocol, list_protocols())]
     rows += [("completion", p.name, p.summary) for p in map(read_completion_protocol, list_completion_protocols())]
+    rows += [("hescape", p.name, p.summary) for p in map(read_retrieval_protocol, list_retrieval_protocols())]
     return [{"name": name, "suite": suite, "summary": summary} for suite, name, summary in rows]
 
 

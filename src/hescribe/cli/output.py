@@ -129,3 +129,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *flags])  # type: ignore[attr-defined]
     run.__annotations__ = {**function.__annotations__, "json": Json, "quiet": Quiet, "debug": Debug}
     return run
+
+
+def tell_spread(low: float | None, high: float | None, by_donor: dict[str, float]) -> str | None:
+    """Return an interval in words, or the values of the donors where they are too few for one."""
+    if low is not None and high is not None:
+        return f"[{low:.3f}, {high:.3f}]"
+    return "  ".join(f"{d} {v:.3f}" for d, v in by_donor.items()) or None

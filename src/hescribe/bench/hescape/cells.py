@@ -1,0 +1,185 @@
+"""Score aligners: one aligner on one fold with one seed is a cell, with every question of the protocol as rows."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from hescribe import __version__
+from hescribe.align.base import aligners
+from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner, embed_fold
+from hescribe.bench.components import create_component
+from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
+from hescribe.bench.model_names import encoder_card, split_params
+from hescribe.bench.runner import Cell, CellResult, check_encoder_of, has_seed, peak_mb
+from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
+from hescribe.errors import InputError, UnknownNameError
+from hescribe.metrics.pairs import Pairs
+from hescribe.metrics.retrieval import HESCAPE_BATCH, Direction, hescape_recall, score_retrieval
+from hescribe.predict.ridge import RidgePredictor
+
+BATCH_KS = (1, 5, 10)
+# What is no aligner: made from an encoder and a gene encoder, of which each takes what it reads.
+CONTROLS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "ridge_retriever": lambda given: RidgeRetriever(ridge=RidgePredictor().with_params(**_part(given, "encoder"))),
+    "density_only": lambda _: DensityOnly(),
+    "untrained": lambda given: create_component(aligners, "infonce", {**given, "epochs": 0}),
+    "shuffled_pairs": lambda given: ShuffledPairsAligner(base=create_component(aligners, "infonce", given)),
+    "depth_only": lambda given: create_component(
+        aligners, "infonce", {**_part(given, "encoder"), "gene_encoder": DepthEncoder()}
+    ),
+}
+BOTH = ("encoder", "gene_encoder")
+READS = {
+    "ridge_retriever": ("encoder",), "density_only": (), "untrained": BOTH, "shuffled_pairs": BOTH,
+    "depth_only": ("encoder",),
+}  # fmt: skip
+
+
+def name_entrants(models: Sequence[str], encoders: Sequence[str], gene_encoders: Sequence[str]) -> tuple[str, ...]:
+    """Return every model with every encoder and gene encoder that it reads, by the names cells have.
+
+    A model that names an encoder itself is not crossed with others: ``"infonce:encoder=color"``.
+
+    Examples
+    --------
+    >>> name_entrants(("density_only", "infonce"), ("color",), ("pca", "mlp"))
+    ('density_only', 'infonce:encoder=color:gene_encoder=pca', 'infonce:encoder=color:gene_encoder=mlp')
+    """
+    found: dict[str, None] = {}
+    for model in models:
+        method, own = split_params(model)
+        axes = [a for a in (READS[method] if method in READS else _axes(method)) if a not in own]
+        choices = {"encoder": encoders, "gene_encoder": gene_encoders}
+        for values in product(*(choices[a] for a in axes)):
+            found[":".join([model, *(f"{a}={v}" for a, v in zip(axes, values, strict=True))])] = None
+    return tuple(found)
+
+
+def _axes(method: str) -> tuple[str, ...]:
+    params = aligners.create(method).get_params()  # type: ignore[attr-defined]
+    return tuple(a for a in BOTH if a in params)
+
+
+def create_entrant(name: str) -> Any:
+    """Return an aligner or a control by name, with parameters behind colons.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name.
+    InputError
+        If a parameter is none of its own.
+
+    Examples
+    --------
+    >>> create_entrant("infonce:gene_encoder=pca:gene_encoder.n_dims=4").gene_encoder.n_dims
+    4
+    """
+    method, given = split_params(name)
+    if method in CONTROLS:
+        return CONTROLS[method](given)
+    if method not in aligners:
+        raise UnknownNameError(f"there is no aligner {method!r}; known: {', '.join([*aligners, *CONTROLS])}")
+    return create_component(aligners, method, given)
+
+
+def is_control(name: str) -> bool:
+    """Return whether a model is one that aligners are judged by, and is none itself."""
+    return name.partition(":")[0] in CONTROLS
+
+
+def plan_retrieval(task: RetrievalTask, names: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Cell]:
+    """Return every cell of a study: folds by models by seeds; one without a seed runs once.
+
+    Raises
+    ------
+    LeakageError
+        If an encoder was trained on the cohort.
+    """
+    created = [(name, create_entrant(name)) for name in names]
+    for _, model in created:
+        check_encoder_of(model, task.base.cohort)
+    cells = []
+    for fold in task.folds():
+        for name, model in created:
+            for seed in seeds if has_seed(model) else seeds[:1]:
+                seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
+                key = cell_key(
+                    task=task.name, protocol=task.rules, fold=fold.name, model=name, method=seeded.name,
+                    params=seeded.get_params(), data=task.data_hash, code=model_code_hash(seeded),
+                    schema=SCHEMA_VERSION, encoder=encoder_card(seeded),
+                )  # fmt: skip
+                cells.append(Cell(key, fold, name, seeded, seed))
+    return cells
+
+
+def score_cell(task: RetrievalTask, cell: Cell) -> CellResult:
+    """Fit an aligner on the fold's train donors and ask every question of the protocol of its test spots.
+
+    Raises
+    ------
+    LeakageError
+        If an encoder was trained on the test donors.
+    InputError
+        If the aligner gives values that are not finite, or see the aligner.
+    """
+    start = time.perf_counter()
+    pairs, asking = embed_fold(cell.model, cell.fold)
+    seconds = time.perf_counter() - start
+    context = {
+        "protocol": task.protocol.name, "revision": task.protocol.revision, "fold": cell.fold.name,
+        "model": cell.name, "method": cell.model.name, "params": json.dumps(cell.model.get_params(), sort_keys=True),
+        "control": "control" if is_control(cell.name) else "", "seed": cell.seed, "gene": "", "ceiling": float("nan"),
+        "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": "cpu",
+        "seconds": seconds, "peak_mb": peak_mb(),
+    }  # fmt: skip
+    return CellResult([*_ask_pools(task, pairs, asking, context), *_ask_batches(task, pairs, asking, context)], {})
+
+
+def _ask_pools(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context: dict[str, Any]) -> Iterator[Row]:
+    rule = task.protocol
+    if not rule.pools:
+        return
+    for without_depth in (False, True):
+        scores = score_retrieval(
+            pairs, pools=rule.pools, sizes=[s or None for s in rule.sizes], asking=asking, without_depth=without_depth
+        )
+        for x in scores:
+            question = Question(x.pool, x.asked_size or 0, x.direction, without_depth)
+            is_defined = bool(np.isfinite(x.value))
+            yield Row(
+                **context, task=task.name_of(question), section=x.section, donor=x.donor, metric=x.metric,
+                value=x.value, chance=x.chance, pool_size=x.pool_size, n_defined=x.n_queries * is_defined,
+                n_undefined=x.n_queries * (not is_defined),
+            )  # fmt: skip
+
+
+def _ask_batches(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context: dict[str, Any]) -> Iterator[Row]:
+    n_devices = task.protocol.n_devices
+    if not n_devices:
+        return
+    ways: tuple[Direction, Direction] = ("image_to_expression", "expression_to_image")
+    for section in np.unique(pairs.section[asking]):
+        rows = np.flatnonzero((pairs.section == section) & asking)
+        image, expression = pairs.image[rows], pairs.expression[rows]
+        for k in BATCH_KS:
+            found = hescape_recall(image, expression, k, n_devices=n_devices)
+            chance = hescape_recall(image * 0, expression * 0, k, n_devices=n_devices)  # all candidates alike
+            for way, value, by_chance in zip(ways, found, chance, strict=True):
+                yield Row(
+                    **context, task=task.name_of(Question(BATCHES, HESCAPE_BATCH, way, without_depth=False)),
+                    section=str(section), donor=str(pairs.donor[rows[0]]), metric=f"recall_at_{k}", value=value,
+                    chance=by_chance, pool_size=min(HESCAPE_BATCH, -(-len(rows) // n_devices)), n_defined=len(rows),
+                    n_undefined=0,
+                )  # fmt: skip
+
+
+def _part(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the parameters of some names; others are refused."""
+    if unknown := sorted(set(given) - set(names)):
+        raise InputError(f"this control has no parameter {unknown[0]!r}; it has {', '.join(names)}")
+    return given
