@@ -47,8 +47,8 @@ class Crops:
         FormatError
             If it is no image.
         """
-        value: Any = self.encoded[i].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
+        value = self.encoded[i].as_py()
+        data: Any = value.get("bytes") if isinstance(value, dict) else value
         try:
             return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         except (UnidentifiedImageError, OSError, TypeError) as error:
