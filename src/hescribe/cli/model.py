@@ -1,5 +1,6 @@
 """``hescribe embed``, ``fit`` and ``predict``."""
 
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -221,6 +222,7 @@ def predict(
             left_out.append(section.id)
             continue
         table = predict_table(fitted, section)
+        table.uns["hescribe"] |= {"source": _place_of(source, section, out), "mpp": section.image.mpp}
         write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
         if explain:
@@ -284,6 +286,14 @@ def _dataset_of(source: Path) -> str:
     folder = source if source.is_dir() else source.resolve().parent.parent
     is_cohort = source.is_dir() or (source.suffix == ".h5ad" and (folder / INDEX).is_file())
     return read_index(folder).id if is_cohort else ""
+
+
+def _place_of(source: Path, section: "Section", out: Path) -> str:
+    """Return where the section or its image is, seen from the folder of the prediction."""
+    from hescribe.data.folder import SECTIONS  # noqa: PLC0415 - the command line starts fast
+
+    place = source / SECTIONS / f"{section.id}.h5ad" if source.is_dir() else source
+    return os.path.relpath(place.resolve(), out.resolve())
 
 
 def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section]":

@@ -64,11 +64,14 @@ def pitch_um(section: Section) -> float:
 
     A lone spot is given that of Visium, 100 um.
     """
-    if section.card.pitch_um:
-        return section.card.pitch_um
-    if section.n_spots < 2:
+    return section.card.pitch_um or spacing_um(section.xy_um)
+
+
+def spacing_um(xy_um: np.ndarray) -> float:
+    """Return the median distance of places of shape ``(n, 2)`` to the nearest other one, 100 um for a lone one."""
+    if len(xy_um) < 2:
         return 100.0
-    distance, _ = cKDTree(section.xy_um).query(section.xy_um, k=2)
+    distance, _ = cKDTree(xy_um).query(xy_um, k=2)
     return max(float(np.median(distance[:, 1])), 1.0)
 
 
