@@ -13,9 +13,10 @@ from hescribe.complete.base import completers
 from hescribe.data.toml_file import to_toml
 from hescribe.errors import DataAccessError, FormatError, InputError
 
-SUITES = ("prediction", "completion", "spared", "hescape")
+SUITES = ("prediction", "completion", "spared", "hescape", "spade")
 LISTS = ("models", "seeds", "completers", "encoders", "gene_encoders")
 HESCAPE_CONTROLS = ("ridge_retriever", "density_only")  # what an aligner must beat, and what darkness alone finds
+SLIDE_MODELS = ("linear_probe", "mean_pool", "abmil")
 # Those of SpaRED's benchmark, beside what any predictor must pass.
 SPARED = (
     "mean",
@@ -41,16 +42,18 @@ class Study:
     Parameters
     ----------
     cohort
-        Cohort folder; of the suite ``"hescape"`` several, separated by commas.
+        Cohort folder; of the suite ``"hescape"`` several, separated by commas; of ``"spade"`` none.
     out
         Folder of the results.
     suite
         What is scored: ``"prediction"`` from images, ``"completion"`` of counts, ``"spared"``: prediction on measured
-        and on completed train labels, or ``"hescape"``: retrieval between images and expression.
+        and on completed train labels, ``"hescape"``: retrieval between images and expression, or ``"spade"``: what
+        slides are.
     protocol
         Name of the protocol, one of the suite's.
     models
-        Rungs, controls or predictors; of the suite ``"completion"`` completers, of ``"hescape"`` aligners.
+        Rungs, controls or predictors; of the suite ``"completion"`` completers, of ``"hescape"`` aligners, of
+        ``"spade"`` slide models.
     seeds
         Seeds of the models that have one.
     completers
@@ -58,9 +61,11 @@ class Study:
         a model that learned gaps as 0 is off wherever something was measured.
     encoders, gene_encoders
         Of the suite ``"hescape"``: what every aligner is fitted on, each with each.
+    features, labels
+        Of the suite ``"spade"``: folder of bags, and CSV with a row a slide.
     """
 
-    cohort: str
+    cohort: str = ""
     out: str
     suite: str = "prediction"
     protocol: str = "donor-v1"
@@ -69,13 +74,16 @@ class Study:
     completers: tuple[str, ...] = ("mean", "spackle")
     encoders: tuple[str, ...] = ("efficientnet_lite0",)
     gene_encoders: tuple[str, ...] = ("pca",)
+    features: str = ""
+    labels: str = ""
 
 
 def read_study(path: Path | None, **options: Any) -> Study:
     """Return the study of a file, with options on top; what neither says is the default of its suite.
 
     By default predictors are run under ``donor-v1``, the whole ladder, completers under ``complete-v1``, all of them,
-    the predictors of SpaRED's benchmark under ``spared-2024``, and all aligners under ``donor-v1``.
+    the predictors of SpaRED's benchmark under ``spared-2024``, all aligners under ``donor-v1``, and slide models under
+    ``slides-v1`` with five seeds.
 
     Parameters
     ----------
@@ -106,7 +114,7 @@ def read_study(path: Path | None, **options: Any) -> Study:
         wanted = list if key in LISTS else str
         if not isinstance(value, (wanted, tuple) if wanted is list else str):
             raise InputError(f"study key {key} must be a {wanted.__name__}, got {value!r}")
-    for key in ("cohort", "out"):
+    for key in ("features", "labels", "out") if values.get("suite") == "spade" else ("cohort", "out"):
         if key not in values:
             raise InputError(f"the study names no {key}; give --{key} or set it in the study file")
     for key in LISTS:
@@ -119,6 +127,8 @@ def _defaults(suite: str) -> dict[str, Any]:
     """Return what the defaults of a suite are where they are not those of ``Study``."""
     if suite not in SUITES:
         raise InputError(f"there is no suite {suite!r}; known: {', '.join(SUITES)}")
+    if suite == "spade":
+        return {"protocol": "slides-v1", "models": SLIDE_MODELS, "seeds": tuple(range(5))}
     if suite == "spared":
         return {"protocol": "spared-2024", "models": SPARED}
     if suite == "hescape":

@@ -7,6 +7,7 @@ import typer
 
 from hescribe.cli.hescape import run_hescape
 from hescribe.cli.output import OUTPUT, command, tell_spread
+from hescribe.cli.slides import run_slide_suite, write_slide_page
 
 if TYPE_CHECKING:
     from hescribe.bench.results import Results
@@ -28,7 +29,7 @@ def run(
     suite: Annotated[
         str | None,
         typer.Option(
-            help="prediction, completion, spared: on measured and filled labels, or hescape: aligners. "
+            help="prediction, completion, spared: on measured and filled labels, hescape: aligners, or spade: slides. "
             "[default: prediction]"
         ),
     ] = None,
@@ -36,16 +37,20 @@ def run(
         str | None, typer.Option(help="Cohort folder; of the suite hescape several, comma-separated.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Protocol. [default: donor-v1; of completion complete-v1, of spared spared-2024]")
+        str | None,
+        typer.Option(
+            help="Protocol. [default: donor-v1; of completion complete-v1, of spared spared-2024, of spade slides-v1]"
+        ),
     ] = None,
     models: Annotated[
         str | None,
         typer.Option(
-            help="Rungs or predictors, comma-separated, of completion completers, of hescape aligners: knn, or "
-            "knn:k=36. [default: the whole ladder; all completers; those of SpaRED's benchmark; all aligners]"
+            help="Rungs or predictors, comma-separated, of completion completers, of hescape aligners, of spade slide "
+            "models: knn, or knn:k=36. [default: the whole ladder; all completers; those of SpaRED's benchmark; all "
+            "aligners; linear_probe,mean_pool,abmil]"
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, comma-separated. [default: 0; of spade 0 to 4]")] = None,
     completers: Annotated[
         str | None, typer.Option(help="Of the suite spared: what fills the train labels. [default: mean,spackle]")
     ] = None,
@@ -55,6 +60,10 @@ def run(
     gene_encoders: Annotated[
         str | None, typer.Option(help="Of the suite hescape: encoders of expression. [default: pca]")
     ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Of the suite spade: folder with the tiles of each slide in a file.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Of the suite spade: CSV with a row a slide.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
 ) -> None:
     """Run models on held-out donors; without --models, the ladder of baselines and controls."""
@@ -65,11 +74,12 @@ def run(
     resolved = read_study(
         study, suite=suite, cohort=cohort, protocol=protocol, out=out, models=parse_list(models),
         seeds=parse_list(seeds, int), completers=parse_list(completers),
-        encoders=parse_list(encoders), gene_encoders=parse_list(gene_encoders),
+        encoders=parse_list(encoders), gene_encoders=parse_list(gene_encoders), features=features, labels=labels,
     )  # fmt: skip
     path = Path(resolved.out)
-    if resolved.suite in {"spared", "hescape"}:
-        (_run_spared if resolved.suite == "spared" else run_hescape)(resolved, path)
+    own = {"spared": _run_spared, "hescape": run_hescape, "spade": run_slide_suite}
+    if resolved.suite in own:
+        own[resolved.suite](resolved, path)
         return
     summary = _run_completers(resolved, path) if resolved.suite == "completion" else _run_predictors(resolved, path)
     results = Results(path)
@@ -158,6 +168,9 @@ def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run -
         page = write_hescape_report(found)
         n_missing = sum(c.results.n_missing for c in found.cohorts.values())
         OUTPUT.result({"page": str(page), "n_missing": n_missing}, str(page))
+        return
+    if suite_of(out) == "spade":
+        write_slide_page(out)
         return
     results = Results(out)
     page = write_completion_report(results) if results.suite == "completion" else write_report(results)

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     DATASETS = "datasets"
     RUNGS = "rungs"
     SLIDE_MODELS = "slide-models"
+    TASKS = "tasks"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,7 +74,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     rows = {
         Kind.PREDICTORS: _predictors, Kind.ALIGNERS: _aligners, Kind.COMPLETERS: _completers,
         Kind.ENCODERS: _encoders, Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers,
-        Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs, Kind.SLIDE_MODELS: _slide_models,
+        Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs, Kind.SLIDE_MODELS: _slide_models, Kind.TASKS: _tasks,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -134,10 +135,12 @@ def _protocols() -> list[dict[str, object]]:
         read_retrieval_protocol,
     )
     from hescribe.bench.protocols import list_protocols, read_protocol  # noqa: PLC0415 - as above
+    from hescribe.bench.slides.protocol import list_slide_protocols, read_slide_protocol  # noqa: PLC0415 - as above
 
     rows = [("prediction", p.name, p.summary) for p in map(read_protocol, list_protocols())]
     rows += [("completion", p.name, p.summary) for p in map(read_completion_protocol, list_completion_protocols())]
     rows += [("hescape", p.name, p.summary) for p in map(read_retrieval_protocol, list_retrieval_protocols())]
+    rows += [("spade", p.name, p.summary) for p in map(read_slide_protocol, list_slide_protocols())]
     return [{"name": name, "suite": suite, "summary": summary} for suite, name, summary in rows]
 
 
@@ -153,6 +156,22 @@ def _slide_models() -> list[dict[str, object]]:
 
     cards = ((name, slide_models.get(name).card) for name in slide_models)
     return [{"name": n, "summary": c.summary, "paper": c.paper} for n, c in cards]
+
+
+def _tasks() -> list[dict[str, object]]:
+    from hescribe.bench.slides.cards import OWN, read_suite  # noqa: PLC0415 - as above
+
+    return [
+        {
+            "name": c.name,
+            "tells": c.told or c.title,
+            "kind": c.kind,
+            "cohort": c.cohort,
+            "licence": c.licence,
+            "access": c.access,
+        }
+        for c in (*OWN, *read_suite().values())
+    ]
 
 
 def _version(package: str) -> str | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hescribe.slide._mil_network import MILNetwork
     from hescribe.slide._outcome import Outcome
 
+EPOCHS, MIN_STEPS = 20, 100
 LIMITS = (
     ("n_hidden", 1, np.inf), ("dropout", 0, 0.99), ("n_tiles", 1, np.inf), ("n_bins", 2, np.inf), ("epochs", 1, np.inf),
     ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 1, np.inf), ("seed", 0, np.inf),
@@ -42,17 +43,19 @@ class MILModel(Params):
         partial likelihood over the slides of a batch, which wants a large one.
     n_bins
         Of ``"nll"``.
-    epochs, lr, weight_decay, batch_size, seed
+    epochs
+        Passes over the train slides; None: 20, and more if these are fewer than 100 batches.
+    lr, weight_decay, batch_size, seed
         Of the training.
     """
 
-    n_hidden: int = 256
+    n_hidden: int = 128
     dropout: float = 0.25
     n_tiles: int | None = 4096
     survival_loss: SurvivalLoss = "nll"
     n_bins: int = 4
-    epochs: int = 40
-    lr: float = 3e-4
+    epochs: int | None = None
+    lr: float = 1e-3
     weight_decay: float = 1e-2
     batch_size: int = 8
     seed: int = 0
@@ -91,7 +94,7 @@ class MILModel(Params):
             outcome,
             outcome.encode(target),
             recipe,
-            n_steps=self.epochs * max(len(bags) // self.batch_size, 1),
+            n_steps=self._n_steps(len(bags)),
             n_tiles=self.n_tiles,
         )
         self.outcome_, self.edges_ = outcome.kind, outcome.edges
@@ -107,6 +110,11 @@ class MILModel(Params):
     def attention(self, bag: Bag) -> np.ndarray:
         """Return how much each tile weighs in the pooled slide, shape ``(n_tiles,)``."""
         return self._fitted()[0](bag)[1]
+
+    def _n_steps(self, n_bags: int) -> int:
+        """Return the number of batches to learn from."""
+        n_batches = max(n_bags // self.batch_size, 1)
+        return max(EPOCHS * n_batches, MIN_STEPS) if self.epochs is None else self.epochs * n_batches
 
     def _build(self, n_dims: int, n_outputs: int, seed: int) -> "MILNetwork":
         from hescribe.slide._mil_network import MILNetwork  # noqa: PLC0415 - imports torch

@@ -29,7 +29,7 @@ class ABMIL(MILModel):
         summary="gated attention over tiles", paper="Ilse et al., ICML 2018, arXiv:1802.04712", code_licence="MIT",
         differs="scaled tiles, dropout, balanced classes; grades and survival beside classes",
     )  # fmt: skip
-    n_attention: int = 128
+    n_attention: int = 64
 
     def pooling(self) -> "nn.Module":
         """Return the gated attention."""

@@ -37,7 +37,7 @@ def fit_classes(x: np.ndarray, target: Classes, *, penalty: float) -> tuple[np.n
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         weights, offsets = theta[n_classes:].reshape(-1, n_classes), theta[:n_classes]
         logits = z @ weights + offsets
-        log_shares = logits - special.logsumexp(logits, axis=1, keepdims=True)
+        log_shares = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         error = balance[:, None] * (np.exp(log_shares) - truth)
         value = -(balance * log_shares[truth.astype(bool)]).sum() + penalty / 2 * (weights**2).sum()
         return value, np.concatenate([error.sum(axis=0), (z.T @ error + penalty * weights).ravel()])

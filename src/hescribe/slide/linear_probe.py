@@ -23,13 +23,13 @@ class LinearProbe(PooledModel):
     pool
         What stands for a slide.
     penalty
-        Times half of the squared weights, on pooled vectors of unit variance; the loss is a sum over slides. Strong
-        by default: there are more dims than slides.
+        Times half of the squared weights and the number of dims, which have unit variance; the loss is a sum over
+        slides. Strong by default: there are more dims than slides.
     """
 
     name: ClassVar[str] = "linear_probe"
     card: ClassVar[MethodCard] = MethodCard(summary="penalised linear model on the mean (or maximum) of the tiles")
-    penalty: float = 100.0
+    penalty: float = 0.14
 
     def fit(self, bags: Sequence[Bag], target: Target) -> Self:
         """Pool the train slides, bring the vectors to one scale and fit.
@@ -43,14 +43,14 @@ class LinearProbe(PooledModel):
         self.check_between("penalty", 0)
         pooled = self.pool_train(bags, target)
         scale = Scale.of(pooled)
-        x = scale.apply(pooled)
+        x, penalty = scale.apply(pooled), self.penalty * pooled.shape[1]
         self.cuts_ = self.offsets_ = np.zeros(0)
         if not isinstance(target, Classes):
-            self.kind_, self.slope_ = "risk", fit_risk(x, target, penalty=self.penalty)
+            self.kind_, self.slope_ = "risk", fit_risk(x, target, penalty=penalty)
         elif target.ordered:
-            self.kind_, (self.slope_, self.cuts_) = "grades", fit_grades(x, target, penalty=self.penalty)
+            self.kind_, (self.slope_, self.cuts_) = "grades", fit_grades(x, target, penalty=penalty)
         else:
-            self.kind_, (self.slope_, self.offsets_) = "classes", fit_classes(x, target, penalty=self.penalty)
+            self.kind_, (self.slope_, self.offsets_) = "classes", fit_classes(x, target, penalty=penalty)
         self.mean_, self.sd_ = scale.mean, scale.sd
         return self
 

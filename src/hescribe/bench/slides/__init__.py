@@ -1,0 +1,1 @@
+"""Slide-level tasks: cards, protocols, folds, cells and results."""
