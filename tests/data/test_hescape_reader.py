@@ -123,6 +123,13 @@ def test_parquet_and_plain_arrow_files_read_alike(folder, tmp_path):
         np.testing.assert_array_equal(found.counts.toarray(), expected)
 
 
+def test_files_without_crops_give_sections_without_image(folder):
+    for path in folder.glob("*.arrow"):
+        table = pa.ipc.open_stream(path.read_bytes()).read_all()
+        write(path, table.drop_columns(["image"]))
+    assert [s.image for s in HescapeReader().read(folder)] == [None, None]
+
+
 def test_rows_of_one_source_alone_are_kept_as_the_published_loader_does(folder):
     assert [s.id for s in HescapeReader(source="other").read(folder)] == ["TENB"]
     with pytest.raises(InputError, match="and tissue 'bowel'; it has source hest, other; tissue breast"):

@@ -16,6 +16,7 @@ from hescribe.align.infonce import InfoNCEAligner
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.encode.spot_inputs import SpotInputs
 from hescribe.errors import InputError
 from hescribe.params import Params
 from hescribe.predict._bank import Bank, Retrieval
@@ -118,17 +119,21 @@ class AlignedPredictor(Params):
             return lambda section: bank.means(scale.apply(again.embed_image(section.blind())), KS, Retrieval())
 
         candidates: tuple[float, ...] = ALPHAS if self.head == "ridge" else KS
-        return choose(train, candidates, fit_path, view_um=self._view_um(fitted, train), val=val)
+        return choose(train, candidates, fit_path, view_um=self._view_um(train), val=val)
 
     def _aligner(self, **changes: object) -> Any:
         """Return the aligner, unfitted, with this seed if it draws random numbers."""
         drawn = {"seed": self.seed} if hasattr(self.aligner, "seed") else {}
         return self.aligner.with_params(**drawn, **changes)  # type: ignore[attr-defined]
 
-    @staticmethod
-    def _view_um(fitted: Any, train: Cohort) -> float:
-        """Return the width of the image that an aligner sees of a spot; 0 if it does not say."""
-        return float(fitted.images().view_um(train)) if hasattr(fitted, "images") else 0.0
+    def _view_um(self, train: Cohort) -> float:
+        """Return the width of the image that the aligner sees around a spot; 0 if it names no encoder."""
+        encoder = self.encoder_name()
+        if encoder is None:
+            return 0.0
+        fov_um, n_rings = getattr(self.aligner, "fov_um", None), getattr(self.aligner, "n_rings", 0)
+        inputs = SpotInputs(encoder=encoder, fov_um=fov_um, n_rings=n_rings, standardise="train")
+        return inputs.view_um(train)
 
 
 def _embed_kept(fitted: Aligner, train: Cohort) -> np.ndarray:

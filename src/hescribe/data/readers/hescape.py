@@ -6,7 +6,6 @@ from the catalogue. Whether crops were scaled is not said, so that crops of neig
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,7 +69,7 @@ class HescapeReader(Params):
         return [_to_raw(str(name), source, parts, genes) for name in np.unique(names)]
 
     def _read_file(self, path: Path, genes: tuple[str, ...]) -> "Rows":
-        table = read_table(path)
+        table = read_table(path, (*NEEDED, *LABELS[1:]))
         if missing := [c for c in NEEDED if c not in table.column_names]:
             raise SchemaError(str(path), [f"column {c!r} is missing: it is no file of HESCAPE" for c in missing])
         labels = {c: _read_labels(table, c, path) for c in LABELS if c in table.column_names}
@@ -83,7 +82,7 @@ class HescapeReader(Params):
         xy_px = _read_arrays(table, "cell_coords", 2, path).astype(np.float64)[rows]
         organs = labels.get("tissue", np.full(table.num_rows, ""))[rows]
         return Rows(
-            path, rows, labels["name"][rows], organs, sparse.csr_matrix(counts), xy_px, "image" in table.column_names,
+            path, rows, labels["name"][rows], organs, sparse.csr_matrix(counts), xy_px,
             {c: set(v.tolist()) for c, v in labels.items() if c != "name"},
         )  # fmt: skip
 
@@ -98,7 +97,6 @@ class Rows:
     organs: np.ndarray
     counts: sparse.csr_matrix
     xy_px: np.ndarray
-    has_image: bool
     labels: dict[str, set[str]]
 
 
@@ -107,8 +105,8 @@ def _join_labels(parts: list[Rows]) -> dict[str, set[str]]:
     return {c: set().union(*(p.labels.get(c, set()) for p in parts)) for c in ("source", "tissue")}
 
 
-def read_table(path: Path) -> pa.Table:
-    """Return an arrow file, stream or not, or a parquet file; of arrow no more is read than is used.
+def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """Return those of some columns that an arrow file, stream or not, or a parquet file has.
 
     Raises
     ------
@@ -117,13 +115,20 @@ def read_table(path: Path) -> pa.Table:
     """
     try:
         if path.suffix == ".parquet":
-            return pq.read_table(path)
-        try:
-            return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-        except pa.ArrowInvalid:
-            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            there = pq.read_schema(path).names
+            return pq.read_table(path, columns=[c for c in columns if c in there])
+        table = _map_arrow(path)
+        return table.select([c for c in columns if c in table.column_names])
     except (pa.ArrowInvalid, OSError) as error:
         raise FormatError(f"{path} is damaged or no arrow file ({error}); fetch it again") from error
+
+
+def _map_arrow(path: Path) -> pa.Table:
+    """Return an arrow file of which no more is read than is used."""
+    try:
+        return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _read_labels(table: pa.Table, column: str, path: Path) -> np.ndarray:
@@ -219,7 +224,7 @@ def _to_raw(name: str, source: Path, parts: list[Rows], genes: tuple[str, ...]) 
         organ=organs[0] if len(organs) == 1 else None,
         organism="Homo sapiens",
         pitch_um=PITCH_UM,
-        image=_mosaic(name, own, pitch_px) if all(p.has_image for p, _ in own) else None,
+        image=_mosaic(name, own, pitch_px),
         notes=tuple(notes),
     )
 
@@ -232,18 +237,16 @@ def _measure_pitch(xy_px: np.ndarray, name: str, source: Path) -> float:
     return float(np.median(distance[:, 1]))
 
 
-def _mosaic(name: str, own: list[tuple[Rows, np.ndarray]], pitch_px: float) -> partial[LazyImage]:
-    """Return what makes the section's image once its scale is known: all crops, each around its centre."""
-    crops = Crops([c for p, at in own for c in _crops(p, at)], np.concatenate([p.xy_px[at] for p, at in own]))
+def _mosaic(name: str, own: list[tuple[Rows, np.ndarray]], pitch_px: float) -> partial[LazyImage] | None:
+    """Return what makes the section's image of all crops once its scale is known; None of files without crops."""
+    columns = [read_table(p.path, ("image",)) for p, _ in own]
+    if not all(c.num_columns for c in columns):
+        return None
+    encoded = [c["image"][int(row)] for (p, at), c in zip(own, columns, strict=True) for row in p.rows[at]]
+    crops = Crops(encoded, np.concatenate([p.xy_px[at] for p, at in own]))
     crops.check_neighbours(f"section {name} of {own[0][0].path.parent}", pitch_px)
     width, height = crops.size_px
     if width * height > MAX_PX:
         what = f"the crops of section {name} make an image of over {MAX_PX} pixels"
         raise DataAccessError(f"{what}; name the slide's own file in an import manifest")
     return partial(LazyImage, partial(paste, crops), (width, height), f"{own[0][0].path.resolve()} {name}")
-
-
-def _crops(part: Rows, at: np.ndarray) -> Iterator[pa.Scalar]:
-    """Yield the encoded crops of some rows of a file, none of which is decoded yet."""
-    column = read_table(part.path)["image"]
-    yield from (column[int(row)] for row in part.rows[at])
