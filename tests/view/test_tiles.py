@@ -31,7 +31,7 @@ def test_the_finest_level_is_the_image_itself(image):
     assert (seen[195:, 240:] > 245).all()  # white beyond the image
 
 
-@pytest.mark.parametrize("overview_px", [256, 4096])
+@pytest.mark.parametrize("overview_px", [256, 2048])
 def test_a_coarse_tile_shows_the_place_it_stands_for(image, overview_px, monkeypatch):
     monkeypatch.setattr(module, "OVERVIEW_PX", overview_px)
     tiles = Tiles(image)

@@ -13,7 +13,7 @@ from hescribe.errors import InputError
 from hescribe.units import to_px
 
 TILE_PX = 256
-OVERVIEW_PX = 4096  # longest side of the reduced copy that coarse tiles are cut from
+OVERVIEW_PX = 2048  # longest side of the reduced copy that coarse tiles are cut from
 JPEG_QUALITY = 85
 KEPT_BYTES = 100_000_000  # of encoded tiles
 
