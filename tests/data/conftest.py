@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import io, sparse
+from tests.data.xenium_files import write_xenium  # noqa: F401 - a fixture of several files
 
 PITCH_PX = 40  # of the small legacy ST sections: 5 um per pixel at a pitch of 200 um
 
