@@ -6,7 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from hescribe.data.sources import Hosts
 from hescribe.data.web import Patience
+
+FILES = {"counts/A.tsv": b"counts of A" * 200_000, "counts/B.tsv": b"counts of B", "image.png": b"pixels"}
 
 
 @dataclass
@@ -131,3 +134,15 @@ def _no_token_and_no_proxy(monkeypatch):
     for name in ("HF_TOKEN", "HESCRIBE_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def hosts(host):
+    for path, content in FILES.items():
+        host.serve(f"/o/r/v/{path}", content)
+    return Hosts(**dict.fromkeys(Hosts.__dataclass_fields__, host.url))
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"

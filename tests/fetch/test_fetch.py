@@ -4,6 +4,7 @@ import threading
 import zipfile
 
 import pytest
+from tests.fetch.conftest import FILES
 from typer.testing import CliRunner
 
 from hescribe import progress
@@ -21,11 +22,9 @@ from hescribe.data.fetch import (
     plan_fetch,
 )
 from hescribe.data.fetched import Fetched
-from hescribe.data.sources import Hosts
 from hescribe.data.toml_file import read_toml
-from hescribe.errors import DataAccessError, FormatError, InputError, UnknownNameError
+from hescribe.errors import DataAccessError, FormatError, InputError
 
-FILES = {"counts/A.tsv": b"counts of A" * 200_000, "counts/B.tsv": b"counts of B", "image.png": b"pixels"}
 TOKEN = "abc"  # noqa: S105 - of nobody
 
 
@@ -50,24 +49,12 @@ def make_source(files, *, checked=True, kind="github", **facts):
 
 
 @pytest.fixture
-def hosts(host):
-    for path, content in FILES.items():
-        host.serve(f"/o/r/v/{path}", content)
-    return Hosts(**dict.fromkeys(Hosts.__dataclass_fields__, host.url))
-
-
-@pytest.fixture
 def run(hosts, patience, tmp_path):
     def fetch(entry, out=tmp_path / "out", **options):
         files = plan_fetch(entry, only=options.pop("only", "*"), hosts=hosts, patience=patience)
         return fetch_files(entry, files, out, patience=patience, **options)
 
     return fetch
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
 
 
 def test_a_dataset_comes_whole_with_a_record_beside_it(run, out):
@@ -320,51 +307,6 @@ class TestOffline:
         (out / "image.png").write_bytes(b"pixelz")
         with pytest.raises(FormatError, match=r"image.png is not what it should be"):
             find_fetched(make_entry(make_source(FILES)), out)
-
-
-class TestOfTheCatalogue:
-    """The whole way, for a dataset of the catalogue whose hosts are on this machine."""
-
-    def test_the_user_reads_the_terms_before_the_first_request(self, host, hosts, out, patience):
-        told = []
-        with pytest.raises(DataAccessError):  # this host has no such file
-            fetch_dataset("stutility_mob", out, only="LICENSE", hosts=hosts, patience=patience, tell=told.append)
-        assert told[0] == "stutility_mob: licence MIT (open)"
-        assert told[-1] == "1 files: 0.0 MB"
-
-    def test_nothing_is_asked_of_a_host_before_the_licence_is_accepted(self, host, hosts, out):
-        with pytest.raises(DataAccessError, match="has no known licence"):
-            fetch_dataset("cscc", out, hosts=hosts)
-        assert host.requests == []
-        assert not out.exists()
-
-    def test_the_token_of_the_user_is_sent_with_a_gated_file(self, host, hosts, out, monkeypatch):
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        rows = [{"type": "file", "path": "HEST_v1_1_0.csv", "size": 4, "oid": "1"}]
-        tree = "/api/datasets/MahmoodLab/hest/tree/main?recursive=true"
-        host.serve(tree, json.dumps(rows).encode())
-        file = "/datasets/MahmoodLab/hest/resolve/main/HEST_v1_1_0.csv"
-        host.serve(file, b"id\nx")
-        fetch_dataset("hest_1k", out, only="HEST_v*.csv", accept_licence=True, hosts=hosts)
-        assert (out / "HEST_v1_1_0.csv").read_bytes() == b"id\nx"
-        assert host.asked(tree, "Authorization") == host.asked(file, "Authorization") == [f"Bearer {TOKEN}"]
-
-    def test_sizes_that_the_host_does_not_state_are_said(self, host, hosts, out, patience):
-        told = []
-        with pytest.raises(DataAccessError):
-            fetch_dataset("10xgenomic_human_brain", out, hosts=hosts, patience=patience, tell=told.append)
-        assert told[-1] == "6 files: 0.0 MB, and 6 files whose size the host does not state"
-
-    @pytest.mark.parametrize("switch", ["HESCRIBE_OFFLINE", "HF_HUB_OFFLINE"])
-    def test_offline_asks_nobody(self, host, hosts, out, monkeypatch, switch):
-        monkeypatch.setenv(switch, "1")
-        with pytest.raises(DataAccessError, match="the network is switched off"):
-            fetch_dataset("her2st", out, hosts=hosts)
-        assert host.requests == []
-
-    def test_an_unknown_dataset_is_suggested(self, out):
-        with pytest.raises(UnknownNameError, match="did you mean 'her2st'"):
-            fetch_dataset("her2", out)
 
 
 def test_archives_are_unpacked_beside_themselves_once_and_tables_stay(run, out, host, tmp_path):
