@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hescribe.align.base import aligners, to_pairs
 from hescribe.bench.model_folder import join_fitted, split_fitted
@@ -80,6 +81,17 @@ def test_what_was_trained_survives_saving_and_is_put_back_strictly(way, test, fi
 def test_low_rank_changes_are_all_that_is_saved_of_the_encoder(fitted):
     names = [name for name in fitted["low_rank"].image_weights_ if name.startswith("encoder.")]
     assert sorted(name.rsplit(".", 2)[-2] for name in names) == ["down", "up"]
+
+
+@pytest.mark.parametrize("tuning", ["full", "low_rank"])
+def test_a_process_that_has_no_spot_of_a_batch_takes_part_with_gradients_of_zero(tuning, train, tiny):
+    """The last batch may be smaller than there are processes: see ``train.dist.own_part``."""
+    aligner = aligners.create("siglip", **TRAINED | {"tuning": tuning})
+    tower = aligner.images().start(train).tower().train()
+    embedded = tower(torch.arange(0))
+    embedded.sum().backward()
+    assert embedded.shape == (0, 16)
+    assert all(p.grad is not None and not p.grad.any() for p in tower.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(

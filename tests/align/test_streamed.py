@@ -9,6 +9,7 @@ from hescribe import keys
 from hescribe.align.base import to_pairs
 from hescribe.align.infonce import InfoNCEAligner
 from hescribe.align.mclstexp import MclstexpAligner
+from hescribe.align.robust import RobustAligner
 from hescribe.align.siglip import SigLIPAligner
 from hescribe.align.streamed import fit_streamed
 from hescribe.encode.gene.pca import PCAEncoder
@@ -36,15 +37,26 @@ def test_it_does_as_well_as_in_memory(aligner, cohort, tmp_path):
     assert streamed.get_fitted()["gene_donors_"] == ("colour/D0", "colour/D1")
 
 
-def test_with_all_spots_in_sample_and_batch_it_is_the_fit_in_memory(cohort, tmp_path):
+@pytest.mark.parametrize("centred", [False, True])
+def test_with_all_spots_in_sample_and_batch_it_is_the_fit_in_memory(centred, cohort, tmp_path):
     """But for the rounding of float16."""
-    aligner = InfoNCEAligner(**SMALL | {"epochs": 2}, dropout=0.0, batch_size=294)
+    aligner = InfoNCEAligner(
+        **SMALL | {"epochs": 2}, dropout=0.0, batch_size=294, standardise="section", centre_expression=centred
+    )
     streamed = fit_streamed(aligner.with_params(), lambda: iter(cohort), tmp_path)
     fitted = aligner.fit(cohort)
     np.testing.assert_allclose(
         streamed.embed_image(cohort[0].blind()), fitted.embed_image(cohort[0].blind()), atol=0.01
     )
     np.testing.assert_allclose(streamed.embed_expression(cohort[0]), fitted.embed_expression(cohort[0]), atol=0.01)
+
+
+def test_each_view_of_robust_is_fitted(cohort, tmp_path):
+    train, test = split(cohort)
+    given = {"gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 20, "lr": 5e-3, "batch_size": 64}
+    robust = RobustAligner(encoder="color", **given)
+    assert auc(fit_streamed(robust, lambda: iter(train), tmp_path), test) > 0.65
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(robust.views)
 
 
 def test_no_more_than_one_section_is_held(tmp_path):

@@ -83,10 +83,7 @@ class RobustAligner(Params):
         for name, low, high in LIMITS:
             if name in self.get_params():
                 self.check_between(name, low, high)
-        for view, aligner in self._views().items():
-            fitted = aligner.fit(train, val=val).get_fitted()
-            self.set_fitted({f"{view}_{name}": value for name, value in fitted.items()})
-        return self
+        return self.keep({view: aligner.fit(train, val=val) for view, aligner in self.unfitted().items()})
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its image, shape ``(n_spots, n_views * n_dims)``, length 1."""
@@ -96,7 +93,8 @@ class RobustAligner(Params):
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_views * n_dims)``, length 1."""
         return _beside([view.embed_expression(section) for view in self._fitted()])
 
-    def _views(self) -> dict[str, SigLIPAligner]:
+    def unfitted(self) -> dict[str, SigLIPAligner]:
+        """Return the aligner of each view, not fitted yet."""
         network = SigLIPAligner(
             encoder=self.encoder,
             fov_um=self.fov_um,
@@ -117,12 +115,18 @@ class RobustAligner(Params):
             raise InputError(f"views of RobustAligner are some of {', '.join(VIEWS)}, each once; got {self.views!r}")
         return {view: every[view] for view in self.views}
 
+    def keep(self, fitted: dict[str, SigLIPAligner]) -> Self:
+        """Keep what the aligner of each view has learned."""
+        for view, aligner in fitted.items():
+            self.set_fitted({f"{view}_{name}": value for name, value in aligner.get_fitted().items()})
+        return self
+
     def _fitted(self) -> list[SigLIPAligner]:
         self.check_fitted()
         state: dict[str, Any] = self.get_fitted()
         return [
             aligner.set_fitted({k.removeprefix(f"{view}_"): v for k, v in state.items() if k.startswith(f"{view}_")})
-            for view, aligner in self._views().items()
+            for view, aligner in self.unfitted().items()
         ]
 
 

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hescribe.align._towers import Prepared, TowerAligner
+from hescribe.align.robust import RobustAligner
 from hescribe.cards import DatasetCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.gene.base import encode_section
 from hescribe.errors import DataAccessError, InputError
+from hescribe.prep.scale import Scale
 
 if TYPE_CHECKING:
     from hescribe.encode.frozen_images import FrozenImages
     from hescribe.train.shards import PairShards
 
-Fitted = TypeVar("Fitted", bound=TowerAligner)
+Fitted = TypeVar("Fitted", TowerAligner, RobustAligner)
+Tower = TypeVar("Tower", bound=TowerAligner)
 N_SAMPLE = 20_000  # spots that the gene encoder and the scaling of images are fitted on
 PAIRS = "pairs"
 
@@ -42,7 +45,8 @@ def fit_streamed(
     Parameters
     ----------
     aligner
-        Its ``epochs`` must be given: choosing them would need the sections many times.
+        Its ``epochs`` must be given: choosing them would need the sections many times. Each view of ``robust`` has a
+        folder of its own in it.
     sections
         Gives the train sections, always the same ones, with image and raw counts of one panel. It is called three
         times, and each section is let go before the next is asked for.
@@ -77,6 +81,18 @@ def fit_streamed(
     >>> aligner.embed_image(cohort[0].blind()).shape
     (49, 128)
     """
+    if isinstance(aligner, RobustAligner):
+        return aligner.keep(
+            {
+                view: _fit(of_view, sections, folder / view, cohort, n_sample)
+                for view, of_view in aligner.unfitted().items()
+            }
+        )
+    return _fit(aligner, sections, folder, cohort, n_sample)
+
+
+def _fit(aligner: Tower, sections: Callable[[], Iterable[Section]], folder: Path, cohort: str, n_sample: int) -> Tower:
+    """Fit one aligner with two heads."""
     from hescribe.train.stream import train_towers_on  # noqa: PLC0415 - imports torch
 
     images, epochs = _check(aligner)
@@ -84,7 +100,7 @@ def fit_streamed(
     drawn, parts = _sample(images, sections(), share, aligner.seed)
     train = Cohort(parts, DatasetCard(id=cohort))
     prepared = aligner.prepare_from(images.begin(drawn), train)
-    pairs = _pairs(images, prepared, sections, folder / PAIRS)
+    pairs = _pairs(aligner, images, prepared, sections, folder / PAIRS)
     network, loss, recipe = aligner.build(prepared)
     weights = train_towers_on(
         network, pairs, loss, recipe, n_epochs=epochs, grouped=aligner.group_of(train) is not None,
@@ -132,7 +148,11 @@ def _sample(
 
 
 def _pairs(
-    images: "FrozenImages", prepared: Prepared, sections: Callable[[], Iterable[Section]], folder: Path
+    aligner: TowerAligner,
+    images: "FrozenImages",
+    prepared: Prepared,
+    sections: Callable[[], Iterable[Section]],
+    folder: Path,
 ) -> "PairShards":
     """Return the pairs of all sections: those in the folder, or written anew if there are none or they are damaged."""
     from hescribe.encode.frozen_images import ImageScale  # noqa: PLC0415 - imports torch
@@ -143,8 +163,11 @@ def _pairs(
 
     def vectors() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for section in sections():
-            y = prepared.scale.apply(encode_section(prepared.gene_encoder, section))
-            yield scale.apply(images.inputs.read(section))[section.kept], y[section.kept]
+            if section.kept.any():
+                y = encode_section(prepared.gene_encoder, section)[section.kept]
+                mean = y.mean(axis=0) if aligner.centre_expression else prepared.scale.mean
+                x = scale.apply(images.inputs.read(section))[section.kept]
+                yield x, Scale(mean, prepared.scale.sd).apply(y)
 
     key = _hash(prepared.start.x.tobytes(), prepared.y.tobytes())
     if rank() == 0:

@@ -34,6 +34,7 @@ def fit_aligner(
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
     from hescribe.data.folder import read_cohort  # noqa: PLC0415
     from hescribe.prep.spared_genes import read_gene_list  # noqa: PLC0415
+    from hescribe.train.dist import processes  # noqa: PLC0415
 
     check_target(out, overwrite=overwrite, index=ALIGNER_INDEX)
     if genes == "all":
@@ -41,7 +42,10 @@ def fit_aligner(
     panel = None if genes == "panel" else read_gene_list(Path(genes))
     aligner = create_component(aligners, method.removeprefix(PREFIX), parse_params(params))
     data = read_cohort(cohort, with_image=True)
-    fitted = aligner_folder.fit_aligner(aligner, data, read_protocol(protocol), genes=panel)
+    with processes() as number:
+        fitted = aligner_folder.fit_aligner(aligner, data, read_protocol(protocol), genes=panel)
+    if number > 0:  # of several that torchrun started: one writes, and tells
+        return
     aligner_folder.write_aligner(out, fitted, overwrite=overwrite)
     info = fitted.info
     facts = {

@@ -44,7 +44,10 @@ class SpotPatches:
 
     def take(self, spots: np.ndarray) -> np.ndarray:
         """Return the patches of some kept spots, by their number, shape ``(n, px, px, 3)`` uint8."""
-        return np.stack([self.parts[part][row] for part, row in self.rows[spots]])
+        taken = np.empty((len(spots), *self.parts[0].shape[1:]), dtype=np.uint8)
+        for to, (part, row) in zip(taken, self.rows[spots], strict=True):
+            to[:] = self.parts[part][row]
+        return taken
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield the patches of all kept spots in order, some at a time."""
