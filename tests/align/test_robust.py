@@ -11,7 +11,7 @@ from hescribe.align.robust import RobustAligner
 from hescribe.align.siglip import SigLIPAligner
 from hescribe.data.image import ArrayImage
 from hescribe.encode.gene.pca import PCAEncoder
-from hescribe.errors import InputError
+from hescribe.errors import InputError, NotFittedError, UnknownNameError
 from hescribe.metrics.retrieval import score_retrieval
 from hescribe.train.contrastive import sigmoid_pair_loss
 
@@ -121,6 +121,13 @@ class TestRobust:
         settings = {"standardise": "section", "negatives": "section", "centre_expression": True, "gene_head": "linear"}
         same = SigLIPAligner(**SMALL | settings | {"epochs": 2}).fit(cohort)
         np.testing.assert_allclose(alone.embed_image(cohort[0]), same.embed_image(cohort[0]), atol=1e-6)
+
+    def test_a_fit_that_fails_half_way_leaves_nothing_fitted(self, cohort):
+        aligner = RobustAligner(**SMALL | {"epochs": 1, "encoder": "no_such_encoder"})
+        with pytest.raises(UnknownNameError, match="no_such_encoder"):
+            aligner.fit(cohort)
+        with pytest.raises(NotFittedError, match="call fit"):
+            aligner.embed_image(cohort[0])
 
     def test_one_section_is_enough(self, cohort):
         fitted = RobustAligner(**SMALL | {"epochs": 2}).fit(cohort.where(lambda s: s.id == "s0"))
