@@ -29,7 +29,9 @@ def auc(aligner, cohort):
     return np.mean([r.value for r in rows if r.metric == "auc"])
 
 
-@pytest.mark.parametrize("aligner", [InfoNCEAligner(**SMALL), SigLIPAligner(**SMALL, negatives="section")], ids=repr)
+@pytest.mark.parametrize(
+    "aligner", [InfoNCEAligner(**SMALL), SigLIPAligner(**SMALL, negatives="section")], ids=lambda a: a.name
+)
 def test_it_does_as_well_as_in_memory(aligner, cohort, tmp_path):
     train, test = split(cohort)
     streamed = fit_streamed(aligner.with_params(batch_size=64), lambda: iter(train), tmp_path, cohort="colour")
@@ -119,9 +121,9 @@ def test_damaged_pairs_are_written_again(cohort, tmp_path):
     [
         (
             InfoNCEAligner(**SMALL | {"epochs": None}),
-            "epochs of InfoNCEAligner must be at least 1 for a cohort on disk",
+            "epochs must be at least 1 for a fit from disk",
         ),
-        (InfoNCEAligner(**SMALL | {"epochs": 0}), "epochs of InfoNCEAligner must be at least 1 for a cohort on disk"),
+        (InfoNCEAligner(**SMALL | {"epochs": 0}), "epochs must be at least 1 for a fit from disk"),
         (MclstexpAligner(**SMALL), "MclstexpAligner reads a spot with its neighbours"),
         (InfoNCEAligner(**SMALL, frozen=False, fov_um=(112.0,)), "InfoNCEAligner with frozen=False trains on patches"),
         (InfoNCEAligner(**SMALL | {"n_dims": 1}), "n_dims of InfoNCEAligner must be at least 2"),
@@ -131,6 +133,12 @@ def test_damaged_pairs_are_written_again(cohort, tmp_path):
 def test_refuses_what_cannot_be_done_from_disk(aligner, told, cohort, tmp_path):
     with pytest.raises(InputError, match=told):
         fit_streamed(aligner, lambda: iter(cohort), tmp_path)
+
+
+def test_sections_that_can_be_read_once_alone_are_refused(cohort, tmp_path):
+    once = iter(cohort)
+    with pytest.raises(InputError, match="gave no section when it was called again"):
+        fit_streamed(InfoNCEAligner(**SMALL), lambda: once, tmp_path)
 
 
 def test_sections_of_another_panel_are_refused(cohort, tmp_path):

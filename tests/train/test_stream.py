@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hescribe.errors import FormatError, TrainingError  # noqa: E402
+from hescribe.errors import FormatError, InputError, TrainingError  # noqa: E402
 from hescribe.train.contrastive import Towers, pair_loss, sigmoid_pair_loss, train_towers  # noqa: E402
 from hescribe.train.loop import Recipe  # noqa: E402
 from hescribe.train.shards import write_pairs  # noqa: E402
@@ -96,6 +96,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(pairs, tmp_path)
     again = train_towers_on(towers(), pairs, counts, RECIPE, n_epochs=4, checkpoint=checkpoint)
     assert steps == [10]
     assert torch.equal(again["log_scale"], whole["log_scale"])
+
+
+def test_fewer_epochs_than_were_trained_are_refused(pairs, tmp_path):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train_towers_on(towers(), pairs, pair_loss, RECIPE, n_epochs=2, checkpoint=checkpoint)
+    with pytest.raises(InputError, match=r"has had 2 epochs, more than 1; remove it"):
+        train_towers_on(towers(), pairs, pair_loss, RECIPE, n_epochs=1, checkpoint=checkpoint)
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(pairs, tmp_path):

@@ -45,13 +45,13 @@ def fit_streamed(
     Parameters
     ----------
     aligner
-        Its ``epochs`` must be given: choosing them would need the sections many times. Each view of ``robust`` has a
-        folder of its own in it.
+        Its ``epochs`` must be given: choosing them would need the sections many times.
     sections
         Gives the train sections, always the same ones, with image and raw counts of one panel. It is called three
-        times, and each section is let go before the next is asked for.
+        times, for each view of ``robust``, and a section is let go before the next is asked for.
     folder
-        For pairs and checkpoint; about ``2 * (n_image + n_expression)`` bytes a spot. Yours to remove after the fit.
+        For pairs and checkpoint, in a folder of its own for each view of ``robust``: about
+        ``2 * (n_image + n_expression)`` bytes a spot. Yours to remove after the fit.
     cohort
         Id of the cohort, for the record of what was trained on.
     n_sample
@@ -65,7 +65,8 @@ def fit_streamed(
     ------
     InputError
         If the aligner trains its encoder, reads neighbours, or has no ``epochs``; if sections differ in genes, or fewer
-        than 2 spots are kept; or if the folder holds pairs of other sections or another encoder.
+        than 2 spots are kept; or if the folder holds pairs of other sections or another encoder, or a training of more
+        epochs.
     DataAccessError
         If the folder cannot be written.
 
@@ -121,7 +122,9 @@ def _check(aligner: TowerAligner) -> "tuple[FrozenImages, int]":
     if type(aligner).expression_of is not TowerAligner.expression_of:
         raise InputError(f"{name} reads a spot with its neighbours, which blocks of spots do not hold; use fit")
     if not aligner.epochs:
-        raise InputError(f"epochs of {name} must be at least 1 for a cohort on disk; they are not chosen there")
+        raise InputError(
+            f"epochs must be at least 1 for a fit from disk, which does not choose them; got {aligner.epochs}"
+        )
     return images, aligner.epochs
 
 
@@ -144,6 +147,8 @@ def _sample(
         if n:
             drawn.append(images.inputs.read(section)[rows])
             parts.append(replace(section, table=section.table[rows].copy(), image=None))
+    if not parts:
+        raise InputError("sections() gave no section when it was called again; it must give all of them at every call")
     return np.concatenate(drawn), tuple(parts)
 
 

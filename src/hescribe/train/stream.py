@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from hescribe.ahead import ahead
+from hescribe.errors import InputError
 from hescribe.progress import track
 from hescribe.train.checkpoint import read_checkpoint, write_checkpoint
 from hescribe.train.contrastive import Loss, Towers
@@ -45,11 +46,17 @@ def train_stream(
         If the loss is not finite; the message names the epoch and the step.
     FormatError
         If the checkpoint is damaged, or of another network.
+    InputError
+        If it has had more epochs than are asked for.
     """
     on = device()
     network.to(on)
     optimiser = recipe.optimiser(network)
     n_done = 0 if checkpoint is None else read_checkpoint(checkpoint, network, optimiser)
+    if n_done > n_epochs:
+        raise InputError(
+            f"{checkpoint} has had {n_done} epochs, more than {n_epochs}; remove it to train from the start"
+        )
     start_alike(network)
     last = weights_of(network)
     for epoch in track(range(n_done + 1, n_epochs + 1), "training", n_epochs - n_done):
