@@ -16,13 +16,16 @@ from hescribe.bench.hescape.protocol import read_retrieval_protocol
 from hescribe.bench.hescape.published import published_recall, read_published
 from hescribe.bench.hescape.suite import HescapeResults, run_hescape, split_cohorts
 from hescribe.bench.hescape.task import RetrievalTask, questions
+from hescribe.bench.ladder import create_model
 from hescribe.bench.results import suite_of
-from hescribe.bench.runner import Cell
+from hescribe.bench.runner import Cell, run_cell
 from hescribe.bench.study import HESCAPE_CONTROLS, read_study
 from hescribe.cards import MethodCard
 from hescribe.cli.app import app
 from hescribe.data.folder import write_cohort
-from hescribe.errors import DataAccessError, InputError, UnknownNameError
+from hescribe.encode.color import Color
+from hescribe.encode.gene.pca import PCAEncoder
+from hescribe.errors import DataAccessError, InputError, LeakageError, UnknownNameError
 from hescribe.params import Params
 from hescribe.report.hescape import retrieval_figure, verdict, write_hescape_report
 from hescribe.testing.cohorts import raw_colour_cohort
@@ -245,8 +248,16 @@ class TestStudy:
         with pytest.raises(InputError, match="not all different"):
             split_cohorts("a/C,b/C")
 
-    def test_an_encoder_trained_on_the_cohort_is_refused(self, tmp_path):
-        task = RetrievalTask.of(two_donors(id="hest_1k"), read_retrieval_protocol("donor-v1"))
-        assert plan_retrieval(task, ("density_only",))
-        with pytest.raises(UnknownNameError, match="no protocol of retrieval"):
+    def test_an_unknown_protocol_is_refused(self):
+        with pytest.raises(UnknownNameError, match="no protocol of retrieval 'donor-v2'; known: donor-v1"):
             read_retrieval_protocol("donor-v2")
+
+    @pytest.mark.parametrize(("encoder", "told"), [(Color, "encoder color"), (PCAEncoder, "encoder pca")])
+    def test_an_encoder_trained_on_the_cohort_is_refused_before_anything_is_fitted(self, encoder, told, monkeypatch):
+        task = RetrievalTask.of(two_donors(), read_retrieval_protocol("donor-v1"))
+        monkeypatch.setattr(encoder, "card", replace(encoder().card, trained_on=("colour",)))
+        with pytest.raises(LeakageError, match=f"({told}) was trained on colour itself"):
+            plan_retrieval(task, (f"{SMALL}:encoder=color",))
+        predictor = create_model("aligned:aligner.encoder=color:aligner.gene_encoder.n_dims=4")
+        with pytest.raises(LeakageError, match="was trained on colour itself"):
+            run_cell(task.base, next(task.base.folds()), predictor, 0)

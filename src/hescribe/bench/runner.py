@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from hescribe import __version__, keys, settings
 from hescribe._support import remove_stale, write_whole
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
-from hescribe.bench.leakage import check_encoder
+from hescribe.bench.leakage import check_encoder, check_gene_encoder
 from hescribe.bench.model_names import encoder_card, encoder_name
 from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
@@ -26,6 +26,7 @@ from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
+from hescribe.encode.gene.base import GeneEncoder
 from hescribe.errors import InputError
 from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
 from hescribe.metrics.ceiling import Ceiling
@@ -303,9 +304,12 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
 
 
 def check_encoder_of(model: Any, cohort: Cohort) -> None:
-    """Raise ``LeakageError`` if the encoder that a model reads was trained on the cohort."""
+    """Raise ``LeakageError`` if an encoder that a model reads, of images or of expression, was trained on the cohort."""
     if (name := encoder_name(model)) is not None:
         check_encoder(create_encoder(name).card, cohort.card.id, [s.id for s in cohort])
+    of_genes = getattr(getattr(model, "aligner", model), "gene_encoder", None)
+    if isinstance(of_genes, GeneEncoder):
+        check_gene_encoder(of_genes, cohort)
 
 
 def has_seed(model: Any) -> bool:
