@@ -304,7 +304,7 @@ def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
 
 
 def check_encoder_of(model: Any, cohort: Cohort) -> None:
-    """Raise ``LeakageError`` if an encoder that a model reads, of images or of expression, was trained on the cohort."""
+    """Raise ``LeakageError`` if an encoder that a model reads, of images or expression, was trained on the cohort."""
     if (name := encoder_name(model)) is not None:
         check_encoder(create_encoder(name).card, cohort.card.id, [s.id for s in cohort])
     of_genes = getattr(getattr(model, "aligner", model), "gene_encoder", None)
