@@ -1,6 +1,7 @@
 """The suite hescape: what is crossed, what is asked, planted aligners, runs, and what was published."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -209,6 +210,9 @@ class TestRuns:
             assert text in page
         assert page.count("<h3>Published for this panel</h3>") == 1
         assert "never loaded" in page
+        for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
+            head, *rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+            assert {len(re.findall("<t[hd]", row)) for row in rows} == {len(re.findall("<t[hd]", head))}
         table = pd.read_csv(results.path / "table.csv")
         assert len(table[table["source"] == "published, HESCAPE 2025"]) == 2 * 20
         ours = table[table["source"] == "measured here"]

@@ -13,7 +13,6 @@ from hescribe.bench.hescape.published import published_recall
 from hescribe.bench.hescape.suite import RIVAL, AlignerLine, CohortResults, HescapeResults
 from hescribe.bench.hescape.task import BATCHES, questions
 from hescribe.metrics.pools import POOLS
-from hescribe.metrics.retrieval import CARDS
 from hescribe.metrics.stats import MIN_DONORS, DonorMean
 from hescribe.report.figure import BLACK, BLUE, GREY, VERMILLION
 from hescribe.report.page import Picture, to_png
@@ -22,6 +21,7 @@ from hescribe.report.template import template_environment
 
 PAGE_DPI = 170
 SHOWN_SIZE = 256  # candidates of the pools in the page; the CSV has all sizes
+TITLES = {"auc": "AUC", "recall_at_5": "recall at 5"}  # of the main scores
 ARROWS = ("image → expression", "expression → image")
 
 
@@ -60,7 +60,7 @@ def write_hescape_report(results: HescapeResults) -> Path:
     plans = [p.found.results.plan for p in parts]
     html = templates.get_template("hescape.html.j2").render(
         parts=parts, protocol=plans[0]["protocol"], arrows=ARROWS, about=POOLS, shown_size=SHOWN_SIZE,
-        metric=CARDS[parts[0].found.main[0]].title, min_donors=MIN_DONORS,
+        metric=TITLES[parts[0].found.main[0]], min_donors=MIN_DONORS,
         n_cells=sum(len(p["cells"]) for p in plans), n_missing=sum(p.found.results.n_missing for p in parts),
         version=__version__,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def verdict(found: CohortResults) -> str:
     aligners = [x for x in found.lines if not x.control]
     if not aligners:
         return "No aligner has a finished cell yet."
-    best, title = aligners[0], CARDS[found.main[0]].title
+    best, title = aligners[0], TITLES[found.main[0]]
     first = f"Best aligner: {best.model}, {title} {format_number(best.main.value)}."
     if best.ahead is None:
         return f"{first} No ridge retriever was run beside it, so that it is not known whether aligning was of use."
@@ -134,7 +134,7 @@ def retrieval_figure(found: CohortResults) -> Figure:
         rivals = [m.value for x, m in zip(lines, means, strict=True) if x.model.partition(":")[0] == RIVAL]
         if rivals:
             axes.axvline(max(rivals), color=VERMILLION, linestyle=(0, (5, 3)), linewidth=1.5)
-        axes.set_title(found.main[0].replace("_", " ").replace("auc", "AUC") + what, loc="left", fontsize=11)
+        axes.set_title(TITLES[found.main[0]] + what, loc="left", fontsize=11)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.set_axisbelow(True)
@@ -160,7 +160,7 @@ def _draw(axes: Axes, y: int, line: AlignerLine, mean: DonorMean) -> None:
 
 def _part(name: str, found: CohortResults) -> CohortPart:
     said = "; ".join(f"{x.model} {format_number(x.main.value)}" for x in found.lines)
-    title = CARDS[found.main[0]].title
+    title = TITLES[found.main[0]]
     picture = Picture(
         name=f"{name}.png", alt=f"{title}: {said}",
         caption=f"{title}, both directions, mean over sections and donors. Lines are intervals over donors, or marks "
@@ -176,9 +176,8 @@ def _part(name: str, found: CohortResults) -> CohortPart:
 
 def _pools(found: CohortResults) -> dict[str, dict[str, list[PoolCell]]]:
     """Return recall at 5 by pool and model, one cell a direction."""
-    asked = [
-        q for q in questions(found.protocol) if not q.without_depth and q.size in {SHOWN_SIZE, 64 * (q.pool == BATCHES)}
-    ]
+    plain = [q for q in questions(found.protocol) if not q.without_depth]
+    asked = [q for q in plain if q.pool == BATCHES or q.size == SHOWN_SIZE]
     out: dict[str, dict[str, list[PoolCell]]] = {}
     for question in asked:
         for line in found.lines:
