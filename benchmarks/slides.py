@@ -135,7 +135,7 @@ def main():
         elif part in parts:
             score(given.mil, protocol, models, given.seeds)
     if "attention" in parts:
-        attention(min(given.seeds, 3))
+        attention(given.seeds)
     if "disk" in parts:
         disk(*given.shape)
 

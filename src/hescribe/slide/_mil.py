@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from hescribe.params import Params
 from hescribe.prep.scale import Scale
 from hescribe.slide.bags import Bag
-from hescribe.slide.base import check_fit, read_scaled, tile_scale
+from hescribe.slide.base import check_fit, read_scaled, tile_components, tile_scale
 from hescribe.slide.targets import SurvivalLoss, Target
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 EPOCHS, MIN_STEPS = 20, 100
 LIMITS = (
-    ("n_hidden", 1, np.inf), ("dropout", 0, 0.99), ("n_tiles", 1, np.inf), ("n_bins", 2, np.inf), ("epochs", 1, np.inf),
+    ("n_components", 1, np.inf), ("n_hidden", 1, np.inf), ("dropout", 0, 0.99), ("n_tiles", 1, np.inf),
+    ("n_bins", 2, np.inf), ("epochs", 1, np.inf),
     ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 1, np.inf), ("seed", 0, np.inf),
 )  # fmt: skip
 
@@ -32,6 +34,8 @@ class MILModel(Params):
 
     Parameters
     ----------
+    n_components
+        Tiles are reduced to so many directions in which those of the train slides vary most; None takes all dims.
     n_hidden
         Units a tile is embedded in.
     dropout
@@ -49,6 +53,7 @@ class MILModel(Params):
         Of the training.
     """
 
+    n_components: int | None = None
     n_hidden: int = 128
     dropout: float = 0.25
     n_tiles: int | None = 4096
@@ -84,21 +89,24 @@ class MILModel(Params):
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
         scale = tile_scale(bags)
+        self.mean_, self.sd_ = scale.mean, scale.sd
+        self.directions_ = np.zeros((0, 0), np.float32)
+        if self.n_components is not None:
+            self.directions_ = tile_components(bags, scale, self.n_components, seed=self.seed)
         outcome = Outcome.of(target, survival_loss=self.survival_loss, n_bins=self.n_bins)
         recipe = Recipe(
             batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, schedule="cosine"
         )
         network = train_on_bags(
-            self._build(len(scale.mean), outcome.n_outputs, self.seed),
-            [lambda bag=bag: read_scaled(bag, scale) for bag in bags],  # type: ignore[misc]
+            self._build(outcome.n_outputs, self.seed),
+            [partial(self._read, bag) for bag in bags],
             outcome,
             outcome.encode(target),
             recipe,
             n_steps=self._n_steps(len(bags)),
             n_tiles=self.n_tiles,
         )
-        self.outcome_, self.edges_ = outcome.kind, outcome.edges
-        self.n_outputs_, self.mean_, self.sd_ = outcome.n_outputs, scale.mean, scale.sd
+        self.outcome_, self.edges_, self.n_outputs_ = outcome.kind, outcome.edges, outcome.n_outputs
         self.weights_ = trained_weights(network)
         return self
 
@@ -116,10 +124,16 @@ class MILModel(Params):
         n_batches = max(n_bags // self.batch_size, 1)
         return max(EPOCHS * n_batches, MIN_STEPS) if self.epochs is None else self.epochs * n_batches
 
-    def _build(self, n_dims: int, n_outputs: int, seed: int) -> "MILNetwork":
+    def _read(self, bag: Bag) -> np.ndarray:
+        """Return the tiles of a bag as the network takes them."""
+        x = read_scaled(bag, Scale(self.mean_, self.sd_))
+        return x @ self.directions_ if self.directions_.size else x
+
+    def _build(self, n_outputs: int, seed: int) -> "MILNetwork":
         from hescribe.slide._mil_network import MILNetwork  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
 
+        n_dims = self.directions_.shape[1] or len(self.mean_)
         with seeded(seed):
             return MILNetwork(n_dims, self.n_hidden, n_outputs, pooling=self.pooling(), dropout=self.dropout)
 
@@ -130,9 +144,8 @@ class MILModel(Params):
         from hescribe.slide._mil_network import apply  # noqa: PLC0415 - imports torch
         from hescribe.slide._outcome import Outcome  # noqa: PLC0415 - imports torch
 
-        network = self._build(len(self.mean_), self.n_outputs_, 0)
+        network = self._build(self.n_outputs_, 0)
         load_trained(network, self.weights_)
         network.eval()
-        scale = Scale(self.mean_, self.sd_)
         outcome = Outcome(self.outcome_, self.n_outputs_, tuple(self.edges_))
-        return lambda bag: apply(network, read_scaled(bag, scale)), outcome
+        return lambda bag: apply(network, self._read(bag)), outcome

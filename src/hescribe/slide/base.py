@@ -98,3 +98,30 @@ def read_scaled(bag: Bag, scale: Scale) -> np.ndarray:
             "encoder of the train slides"
         )
     return scale.apply(x)
+
+
+def tile_components(bags: Sequence[Bag], scale: Scale, n: int, *, n_tiles: int = 512, seed: int = 0) -> np.ndarray:
+    """Return the directions in which scaled tiles of train slides vary most, each slide counting alike.
+
+    Parameters
+    ----------
+    bags, scale
+        Train slides, read one after the other, and their scale.
+    n
+        Directions, at most as many as there are dims.
+    n_tiles, seed
+        Tiles drawn of a slide, at most, and of the draw.
+
+    Returns
+    -------
+    Shape ``(n_dims, n)`` float32. Tiles times it have unit variance on average over the directions, which keep their
+    sizes beside each other.
+    """
+    rng, covariance = np.random.default_rng(seed), np.zeros((len(scale.mean),) * 2)
+    for bag in bags:
+        x = read_scaled(bag, scale)
+        x = x[rng.permutation(len(x))[:n_tiles]]
+        covariance += x.T @ x / (len(x) * len(bags))
+    size, directions = np.linalg.eigh(covariance)
+    kept = slice(-1, -1 - min(n, len(size)), -1)
+    return (directions[:, kept] / np.sqrt(max(float(size[kept].mean()), 1e-12))).astype(np.float32)
