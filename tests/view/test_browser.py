@@ -5,9 +5,13 @@ import socket
 import threading
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 import uvicorn
+from anndata import AnnData
 
+from hescribe.data.h5ad import write_h5ad
 from hescribe.view.page import write_page
 from hescribe.view.scene import read_scene
 from hescribe.view.server import create_app
@@ -101,6 +105,26 @@ def test_spots_and_the_picture_can_be_saved(page, address, tmp_path):
         page.click("#picture")
     saved.value.save_as(tmp_path / "view.png")
     assert (tmp_path / "view.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_many_spots_are_one_picture_that_knows_its_spots(page, tmp_path):
+    side = 150
+    xy = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 20.0 + 10
+    values = np.arange(side * side, dtype=np.float32)[:, None]
+    names = [f"n{i}" for i in range(side * side)]
+    table = AnnData(
+        obs=pd.DataFrame(index=names), var=pd.DataFrame({"trust": "predictable"}, index=["G"]),
+        obsm={"spatial_um": xy}, layers={"predicted": values}, uns={"hescribe": {}},
+    )  # fmt: skip
+    write_h5ad(table, tmp_path / "p" / "many.h5ad")
+    write_page(read_scene(tmp_path / "p"), tmp_path / "map.html")
+    open_page(page, (tmp_path / "map.html").as_uri())
+    box = page.locator("#left-plot").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.45, box["y"] + box["height"] / 2)
+    page.wait_for_function("document.getElementById('spot').textContent !== ''", timeout=READY_MS)
+    name, value = page.inner_text("#spot").removeprefix("spot n").split(" ")[0], page.inner_text("#spot")
+    assert f"G, predicted: {int(name)}.000" in value
+    assert page.problems == []
 
 
 def test_the_exported_page_works_without_a_server(page, prediction, tmp_path):

@@ -7,6 +7,7 @@
   const DIVERGING = ["#2d004b", "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806", "#7f3b08"];
   // Okabe and Ito 2008, then lighter and darker kin.
   const GROUPS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000", "#999999", "#004d78", "#a36f00", "#00664a"];
+  const DENSE = 20000; // spots above which a map is one picture
   const PALE = 0.25; // of spots unlike the training images, and of genes that are not to be used
 
   function between(low, high, share) {
@@ -42,15 +43,15 @@
     // Show another section: its image below, its spots above.
     async show(section, spots, names, image) {
       this.section = section;
-      const n = section.n_spots, none = new Float32Array(n).fill(NaN), full = new Float32Array(n).fill(1);
+      const n = section.n_spots;
+      this.spots = { x: spots.subarray(0, n), y: spots.subarray(n, 2 * n), name: names };
       this.novelty = spots.subarray(2 * n);
-      this.data = new Bokeh.ColumnDataSource({
-        data: {
-          x: spots.subarray(0, n), y: spots.subarray(n, 2 * n).map((v) => -v), name: names,
-          left: none, right: none, left_alpha: full, right_alpha: full,
-        },
-      });
-      this.data.selected.change.connect(() => this.onselect && this.onselect(Array.from(this.data.selected.indices)));
+      this.chosen = [];
+      this.raster = n > DENSE ? new HEscribe.Raster(section, this.spots.x, this.spots.y) : null;
+      const none = new Float32Array(n).fill(NaN), full = new Float32Array(n).fill(1);
+      const columns = { x: this.spots.x, y: this.spots.y.map((v) => -v), name: names, left: none, right: none, left_alpha: full, right_alpha: full };
+      this.data = new Bokeh.ColumnDataSource({ data: this.raster ? {} : columns });
+      this.data.selected.change.connect(() => this.choose(Array.from(this.data.selected.indices)));
       this.whole(); // before there is a frame: roughly, so that no tile is asked for in vain
       for (const side of ["left", "right"]) this.build(side, image);
       const document_ = new Bokeh.Document(), [left, right] = [this.sides.left.plot, this.sides.right.plot];
@@ -63,10 +64,16 @@
       this.whole();
     }
 
+    choose(indices) {
+      this.chosen = indices;
+      if (this.raster) for (const side of ["left", "right"]) this.draw(side);
+      if (this.onselect) this.onselect(indices);
+    }
+
     build(side, image) {
       const section = this.section;
       const plot = Bokeh.Plotting.figure({
-        x_range: this.x_range, y_range: this.y_range, output_backend: "webgl", sizing_mode: "stretch_both", min_border: 4,
+        x_range: this.x_range, y_range: this.y_range, output_backend: this.raster ? "canvas" : "webgl", sizing_mode: "stretch_both", min_border: 4,
         tools: "pan,wheel_zoom,lasso_select,tap,reset", active_scroll: "wheel_zoom", toolbar_location: "right", outline_line_color: "#bbbbbb",
         background_fill_color: "#ffffff", lod_threshold: null,
       });
@@ -90,19 +97,48 @@
         plot.image_url({ url: ["data:image/jpeg;base64," + image.picture], x: [0], y: [0], w: [w], h: [h], anchor: "top_left" });
       }
       const mapper = new Bokeh.LinearColorMapper({ palette: palette("values"), low: 0, high: 1, nan_color: MISSING });
-      const glyph = plot.circle({
-        x: { field: "x" }, y: { field: "y" }, radius: section.pitch_um * 0.45, source: this.data, line_color: null,
-        fill_color: { field: side, transform: mapper }, fill_alpha: { field: side + "_alpha" },
-        nonselection_fill_alpha: 0.15,
-      });
+      const layer = this.raster ? this.addPicture(plot) : this.addSpots(plot, side, mapper);
       const bar = new Bokeh.ColorBar({ color_mapper: mapper, width: 12, padding: 4, label_standoff: 6, major_label_text_font_size: "12px" });
       plot.add_layout(bar, "right");
       const hatch = new Bokeh.BoxAnnotation({ fill_alpha: 0, line_alpha: 0, hatch_pattern: "right_diagonal_line", hatch_color: "#444444", hatch_alpha: 0.35, hatch_scale: 16, visible: false, level: "annotation" });
       plot.add_layout(hatch);
       plot.add_layout(new Bokeh.ScaleBar({ range: this.x_range, unit: "\u00b5m", location: "bottom_left", background_fill_alpha: 0.8 }));
-      const hover = new Bokeh.HoverTool({ renderers: [glyph], tooltips: [["spot", "@name"], ["left", "@left{0.000}"], ["right", "@right{0.000}"]] });
-      plot.add_tools(hover);
-      this.sides[side] = { plot, mapper, bar, hatch };
+      this.sides[side] = { plot, mapper, bar, hatch, layer };
+    }
+
+    addSpots(plot, side, mapper) {
+      const glyph = plot.circle({
+        x: { field: "x" }, y: { field: "y" }, radius: this.section.pitch_um * 0.45, source: this.data, line_color: null,
+        fill_color: { field: side, transform: mapper }, fill_alpha: { field: side + "_alpha" },
+        nonselection_fill_alpha: 0.15,
+      });
+      const tooltips = [["spot", "@name"], ["left", "@left{0.000}"], ["right", "@right{0.000}"]];
+      plot.add_tools(new Bokeh.HoverTool({ renderers: [glyph], tooltips }));
+      return glyph;
+    }
+
+    addPicture(plot) {
+      const { width, height, step } = this.raster, place = { x: [0], y: [0], dw: [width * step], dh: [height * step] };
+      const source = new Bokeh.ColumnDataSource({ data: { image: [this.pixels(width, height)], ...place } });
+      plot.image_rgba({ image: { field: "image" }, x: { field: "x" }, y: { field: "y" }, dw: { field: "dw" }, dh: { field: "dh" }, source, origin: "top_left", anchor: "top_left" });
+      plot.on_event("mousemove", ({ x, y }) => this.onhover && this.onhover(this.raster.at(x, -y)));
+      plot.on_event("selectiongeometry", ({ geometry, final }) => {
+        if (final && geometry.type === "poly") this.choose(this.raster.inside(Array.from(geometry.x), Array.from(geometry.y, (v) => -v)));
+      });
+      plot.on_event("tap", () => this.chosen.length && this.choose([]));
+      return source;
+    }
+
+    pixels(width, height) {
+      return Bokeh.require("core/util/ndarray").ndarray(new Uint32Array(width * height), { dtype: "uint32", shape: [height, width] });
+    }
+
+    // The picture changes in place: Bokeh would compare a new one with the old pixel by pixel.
+    draw(side) {
+      const { layer, colours } = this.sides[side];
+      if (!colours) return;
+      this.raster.fill(layer.data.image[0], colours, new Set(this.chosen));
+      layer.change.emit();
     }
 
     // Colour one side. kind: values, error, novelty or groups; pale: whether the gene is not to be trusted.
@@ -115,7 +151,12 @@
       hatch.visible = Boolean(pale);
       const unlike = this.section.unlike, novelty = this.novelty, own = pale ? PALE : 1;
       const alpha = novelty.map((v) => opacity * own * (v > unlike ? PALE : 1));
-      this.data.data = { ...this.data.data, [side]: values, [side + "_alpha"]: alpha };
+      if (this.raster) {
+        this.sides[side].colours = HEscribe.colourSpots(values, mapper.palette, mapper.low, mapper.high, alpha, 0x787878);
+        this.draw(side);
+      } else {
+        this.data.data = { ...this.data.data, [side]: values, [side + "_alpha"]: alpha };
+      }
     }
 
     // Zoom out so that the section fits, keeping um square.

@@ -19,7 +19,7 @@ from hescribe.view.scene import PEARSON, View
 from hescribe.view.tiles import Tiles
 
 BOKEH = ("bokeh.min.js", "bokeh-gl.min.js", "bokeh-api.min.js")
-OWN = ("data.js", "maps.js", "viewer.js")
+OWN = ("data.js", "raster.js", "maps.js", "viewer.js")
 EXPORT_VALUES = 5_000_000  # of all genes and layers in one file: 20 MB, as text 27 MB
 EXPORT_PX = 2000  # longest side of the image in it
 

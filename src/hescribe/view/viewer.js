@@ -102,7 +102,7 @@
     shown = parts;
     const word = DO_NOT_READ[trust] || (trust === "weak" ? WEAK : "");
     said([...section.notes, word && `${gene} is ${word}.`].filter(Boolean).join("\n"));
-    compare(maps.data.selected.indices);
+    compare(maps.chosen);
     writeAddress();
     HEscribe.painted = (HEscribe.painted || 0) + 1;
   }
@@ -151,11 +151,11 @@
   const quoted = (text) => `"${String(text).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
 
   function saveTable() {
-    const { x, y, name } = maps.data.data, picked = maps.data.selected.indices;
+    const { x, y, name } = maps.spots, picked = maps.chosen;
     const rows = picked.length ? picked : Array.from(x.keys());
     const cell = (part, i) => (part.groups ? quoted(part.groups[part.values[i]] ?? "") : Number.isFinite(part.values[i]) ? part.values[i].toPrecision(6) : "");
     const head = ["spot", "x_um", "y_um", ...SIDES.map((s) => quoted($(s + "-title").textContent))].join(",");
-    const lines = rows.map((i) => [quoted(name[i]), x[i].toFixed(2), (-y[i]).toFixed(2), ...SIDES.map((s) => cell(shown[s], i))].join(","));
+    const lines = rows.map((i) => [quoted(name[i]), x[i].toFixed(2), y[i].toFixed(2), ...SIDES.map((s) => cell(shown[s], i))].join(","));
     download("spots.csv", new Blob([head + "\n" + lines.join("\n") + "\n"], { type: "text/csv" }));
   }
 
@@ -179,6 +179,10 @@
 
   maps.onmove = (() => { let wait; return () => { clearTimeout(wait); wait = setTimeout(writeAddress, 200); }; })();
   maps.onselect = compare;
+  maps.onhover = (i) => {
+    const says = (side) => `${$(side + "-title").textContent}: ${shown[side].groups ? (shown[side].groups[shown[side].values[i]] ?? "-") : shown[side].values[i].toFixed(3)}`;
+    $("spot").textContent = i < 0 ? "" : `spot ${maps.spots.name[i]} — ${SIDES.map(says).join(", ")}`;
+  };
   $("section").onchange = guarded(() => openSection(Number($("section").value), { ...readAddress(), width: 0 }));
   $("gene").oninput = guarded(async () => {
     const typed = $("gene").value, place = section.genes.indexOf(typed);
