@@ -9,7 +9,6 @@ from hescribe.cli.output import OUTPUT, command
 
 if TYPE_CHECKING:
     from hescribe.data.cohort import Cohort
-    from hescribe.data.section import Section
 
 SEED = 0
 
@@ -48,7 +47,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     show_scores(results.scores)
 
     OUTPUT.say("3 of 4  fitting a model and predicting the donor that was kept aside")
-    score, picture = _predict_unseen(cohort, unseen, out)
+    score, made = _predict_unseen(cohort, whole.where(lambda s: s.donor == unseen.donor), out)
 
     OUTPUT.say("4 of 4  writing the report")
     page = write_report(results)
@@ -56,24 +55,39 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
         {
             "out": str(out),
             "report": str(page),
-            "map": str(picture),
-            "model": str(out / "model"),
+            **{name: str(path) for name, path in made.items()},
             "score": score,
         },
-        f"\nreport  {page}\nmap     {picture}\nmodel   {out / 'model'}",
+        "\n" + "\n".join(f"{name:8s}{path}" for name, path in {"report": page, **made}.items()),
     )
 
 
-def _predict_unseen(cohort: "Cohort", unseen: "Section", out: Path) -> tuple[float | None, Path]:
-    """Fit a model, write it and the map of a section it has never seen; return its score and the map."""
-    from hescribe.bench.fitting import fit_model, predict_table  # noqa: PLC0415 - the command line starts fast
+def _predict_unseen(cohort: "Cohort", unseen: "Cohort", out: Path) -> "tuple[float | None, dict[str, Path]]":
+    """Fit a model and predict a section it has never seen; return its score, and what was written."""
+    from importlib.util import find_spec  # noqa: PLC0415 - the command line starts fast
+
+    from hescribe.bench.fitting import fit_model, predict_table  # noqa: PLC0415
     from hescribe.bench.ladder import create_model  # noqa: PLC0415
     from hescribe.bench.model_folder import write_model  # noqa: PLC0415
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
+    from hescribe.cli.model import place_of  # noqa: PLC0415
+    from hescribe.data.folder import write_cohort  # noqa: PLC0415
+    from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.report.maps import write_map  # noqa: PLC0415
+    from hescribe.report.model_card import write_cards  # noqa: PLC0415
+    from hescribe.view.page import write_page  # noqa: PLC0415
+    from hescribe.view.scene import read_scene  # noqa: PLC0415
 
-    model = fit_model(create_model("color_ridge"), cohort, read_protocol("donor-v1"))
+    model, section = fit_model(create_model("color_ridge"), cohort, read_protocol("donor-v1")), unseen[0]
     write_model(out / "model", model, overwrite=True)
-    picture = out / "prediction" / f"{unseen.id}.png"
-    write_map(picture, unseen, predict_table(model, unseen))
-    return model.info.score, picture
+    write_cards(model.info, out / "model")
+    write_cohort(unseen, out / "unseen", overwrite=True)
+    table, folder = predict_table(model, section), out / "prediction"
+    table.uns["hescribe"]["source"] = place_of(out / "unseen", section, folder)
+    write_h5ad(table, folder / f"{section.id}.h5ad")
+    made = {"map": folder / f"{section.id}.png", "model": out / "model"}
+    write_map(made["map"], section, table)
+    if find_spec("bokeh"):
+        made["view"] = out / "view.html"
+        write_page(read_scene(folder), made["view"])
+    return model.info.score, made

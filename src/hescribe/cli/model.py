@@ -222,7 +222,7 @@ def predict(
             left_out.append(section.id)
             continue
         table = predict_table(fitted, section)
-        table.uns["hescribe"] |= {"source": _place_of(source, section, out), "mpp": section.image.mpp}
+        table.uns["hescribe"] |= {"source": place_of(source, section, out), "mpp": section.image.mpp}
         write_h5ad(table, out / f"{section.id}.h5ad")
         write_map(out / f"{section.id}.png", section, table)
         if explain:
@@ -288,7 +288,7 @@ def _dataset_of(source: Path) -> str:
     return read_index(folder).id if is_cohort else ""
 
 
-def _place_of(source: Path, section: "Section", out: Path) -> str:
+def place_of(source: Path, section: "Section", out: Path) -> str:
     """Return where the section or its image is, seen from the folder of the prediction."""
     from hescribe.data.folder import SECTIONS  # noqa: PLC0415 - the command line starts fast
 
