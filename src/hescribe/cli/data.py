@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hescribe.cli import check, convert, prepare
+from hescribe.cli import check, convert, prepare, qupath
 from hescribe.cli.output import OUTPUT, command, plural
 from hescribe.cli.params import SetOption, parse_params
 
@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="Bring data in, look at it, check i
 check.add_to(app)
 convert.add_to(app)
 prepare.add_to(app)
+qupath.add_to(app)
 
 MANY = 20  # spots left out are named up to here; --json names all
 
