@@ -36,12 +36,6 @@ def test_without_donors_each_slide_is_its_own(labels):
     assert table.donors.tolist() == ["s1", "s2"]
 
 
-def test_rows_without_a_label_are_no_part_of_a_task(labels):
-    table = labels("slide,a,b\ns1,x,1\ns2,,2\ns3,y,\n")
-    assert table.where_known(("a",)).slides == ["s1", "s3"]
-    assert table.where_known(("a", "b")).slides == ["s1"]
-
-
 def test_grades_are_ordered_as_numbers_and_not_as_text(labels):
     grades = labels("slide,isup\ns1,10\ns2,2\ns3,2\n").classes("isup", ordered=True)
     assert grades.names == ("2", "10")

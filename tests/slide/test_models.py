@@ -10,6 +10,7 @@ from hescribe.metrics.slides import auc
 from hescribe.slide import linear
 from hescribe.slide.abmil import ABMIL
 from hescribe.slide.bags import ArrayBag
+from hescribe.slide.base import tile_components, tile_scale
 from hescribe.slide.knn import SlideKNN
 from hescribe.slide.linear import fit_classes, fit_grades, fit_risk, grade_shares
 from hescribe.slide.linear_probe import LinearProbe
@@ -112,6 +113,19 @@ class TestNetworks:
         toy = toy_bags(0, n_bags=4, n_dims=2)
         with pytest.raises(InputError, match="dropout of ABMIL must be between"):
             ABMIL(dropout=1.5).fit(toy.bags, toy.target)
+
+    def test_components_are_the_directions_of_most_variance(self):
+        """Two dims that are one, and one apart: a variance of 2 along the first two, which is taken for 1."""
+        rng = np.random.default_rng(0)
+        bags = [ArrayBag(str(i), rng.normal(size=(200, 2))[:, [0, 0, 1]]) for i in range(5)]
+        (direction,) = tile_components(bags, tile_scale(bags), 1).T
+        np.testing.assert_allclose(np.abs(direction), [0.5, 0.5, 0.0], atol=0.05)
+
+    def test_a_network_on_components_still_finds_the_classes(self):
+        toy = toy_bags(0, n_bags=60, n_dims=12, share=0.5, distance=8.0)
+        model = MeanPool(n_components=4, n_hidden=16, epochs=10, lr=1e-2)
+        told = model.fit(toy.bags[:40], toy.target.take(np.arange(40))).predict(toy.bags[40:])[:, 1]
+        assert auc(toy.target.codes[40:] == 1, told)[0] > 0.8
 
 
 class TestLinear:

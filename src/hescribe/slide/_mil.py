@@ -89,23 +89,23 @@ class MILModel(Params):
         from hescribe.train.loop import Recipe  # noqa: PLC0415 - imports torch
 
         scale = tile_scale(bags)
-        self.mean_, self.sd_ = scale.mean, scale.sd
-        self.directions_ = np.zeros((0, 0), np.float32)
+        directions = np.zeros((0, 0), np.float32)
         if self.n_components is not None:
-            self.directions_ = tile_components(bags, scale, self.n_components, seed=self.seed)
+            directions = tile_components(bags, scale, self.n_components, seed=self.seed)
         outcome = Outcome.of(target, survival_loss=self.survival_loss, n_bins=self.n_bins)
         recipe = Recipe(
             batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, schedule="cosine"
         )
         network = train_on_bags(
-            self._build(outcome.n_outputs, self.seed),
-            [partial(self._read, bag) for bag in bags],
+            self._build(directions.shape[1] or len(scale.mean), outcome.n_outputs, self.seed),
+            [partial(_read, bag, scale, directions) for bag in bags],
             outcome,
             outcome.encode(target),
             recipe,
             n_steps=self._n_steps(len(bags)),
             n_tiles=self.n_tiles,
         )
+        self.mean_, self.sd_, self.directions_ = scale.mean, scale.sd, directions
         self.outcome_, self.edges_, self.n_outputs_ = outcome.kind, outcome.edges, outcome.n_outputs
         self.weights_ = trained_weights(network)
         return self
@@ -124,16 +124,10 @@ class MILModel(Params):
         n_batches = max(n_bags // self.batch_size, 1)
         return max(EPOCHS * n_batches, MIN_STEPS) if self.epochs is None else self.epochs * n_batches
 
-    def _read(self, bag: Bag) -> np.ndarray:
-        """Return the tiles of a bag as the network takes them."""
-        x = read_scaled(bag, Scale(self.mean_, self.sd_))
-        return x @ self.directions_ if self.directions_.size else x
-
-    def _build(self, n_outputs: int, seed: int) -> "MILNetwork":
+    def _build(self, n_dims: int, n_outputs: int, seed: int) -> "MILNetwork":
         from hescribe.slide._mil_network import MILNetwork  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
 
-        n_dims = self.directions_.shape[1] or len(self.mean_)
         with seeded(seed):
             return MILNetwork(n_dims, self.n_hidden, n_outputs, pooling=self.pooling(), dropout=self.dropout)
 
@@ -144,8 +138,15 @@ class MILModel(Params):
         from hescribe.slide._mil_network import apply  # noqa: PLC0415 - imports torch
         from hescribe.slide._outcome import Outcome  # noqa: PLC0415 - imports torch
 
-        network = self._build(self.n_outputs_, 0)
+        scale, directions = Scale(self.mean_, self.sd_), self.directions_
+        network = self._build(directions.shape[1] or len(scale.mean), self.n_outputs_, 0)
         load_trained(network, self.weights_)
         network.eval()
         outcome = Outcome(self.outcome_, self.n_outputs_, tuple(self.edges_))
-        return lambda bag: apply(network, self._read(bag)), outcome
+        return lambda bag: apply(network, _read(bag, scale, directions)), outcome
+
+
+def _read(bag: Bag, scale: Scale, directions: np.ndarray) -> np.ndarray:
+    """Return the tiles of a bag as the network takes them: scaled, and along the directions if there are any."""
+    x = read_scaled(bag, scale)
+    return x @ directions if directions.size else x

@@ -67,10 +67,6 @@ class SlideTable:
         """Return some rows."""
         return SlideTable(self.table.iloc[rows].reset_index(drop=True), self.source)
 
-    def where_known(self, columns: tuple[str, ...]) -> "SlideTable":
-        """Return the rows with a label in all of some columns."""
-        return self.take(np.flatnonzero((self.table[list(columns)] != "").all(axis=1)))
-
     def classes(self, column: str, *, names: tuple[str, ...] | None = None, ordered: bool = False) -> Classes:
         """Return the classes of a column; see ``Classes.of``. Grades without names are numbers, the lowest first.
 

@@ -27,7 +27,7 @@ from hescribe.slide.labels import read_labels
 from hescribe.slide.targets import Classes, Target
 
 TOLD, SLIDES, ATTENTION = "told", "slides", "attention/"  # arrays of a cell; attention by slide
-N_ATTENTION = 4  # test slides whose attention is kept, of the first fold and seed, where tiles have places
+N_ATTENTION = 4  # test slides whose attention is kept, of the first fold and seed 0, where tiles have places
 
 
 def read_slide_tasks(study: Study) -> list[SlideTask]:

@@ -116,7 +116,11 @@ class TaskScores:
 
     @cached_property
     def _donors(self) -> np.ndarray:
-        return np.unique(self.task.table.donors)
+        """Donors that are told of in any cell, shape ``(n_donors,)``: with few shots not those that are drawn from."""
+        store, keys = Store(self.path), [c["key"] for c in self.results.plan["cells"]]
+        slides = [store.read_predictions(k)[SLIDES] for k in keys if store.has(k)]
+        told = np.isin(self.task.table.slides, np.unique(np.concatenate(slides)) if slides else [])
+        return np.unique(self.task.table.donors[told])
 
     @cached_property
     def _weights(self) -> np.ndarray:
