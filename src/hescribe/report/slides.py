@@ -76,18 +76,19 @@ def score_figure(scores: list[Score], metric: str) -> Figure:
         values, low, high = (np.array([getattr(s, x) for s in own], dtype=float) for x in ("value", "low", "high"))
         axes.plot(places, values, color=colour, marker=marker, markersize=6.5, linewidth=1.6, label=model, zorder=3)
         axes.vlines(places, low, high, color=colour, linewidth=1.3, alpha=0.6, zorder=2)
-    _finish(axes, scores, models, metric)
+    _finish(figure, axes, scores, metric)
     return figure
 
 
-def _finish(axes: Axes, scores: list[Score], models: list[str], metric: str) -> None:
+def _finish(figure: Figure, axes: Axes, scores: list[Score], metric: str) -> None:
     """Name the axes, draw chance, tidy up."""
     shots = sorted({int(k) for s in scores if (k := s.task.partition("k=")[2])})
     if shots:
         axes.set_xticks(np.log2(shots), [str(k) for k in shots])
         axes.set_xlabel("train donors of each class", fontsize=9.5, color=GREY)
-        axes.legend(frameon=False, fontsize=9, loc="upper left")
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     else:
+        models = list(dict.fromkeys(s.model for s in scores))
         axes.set_xticks(range(len(models)), models)
         axes.set_xlim(-0.6, len(models) - 0.4)
     if scores[0].chance is not None:
