@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.train import shards
@@ -55,6 +56,17 @@ def test_batches_mix_sections_and_rows_that_do_not_lie_side_by_side(pairs):
     batch = all_of(pairs)[0]
     assert len(set(batch[:, 0])) > 1
     assert (np.abs(np.diff(batch[:, 1])) > 4).any()
+
+
+def test_for_a_loss_within_sections_a_batch_holds_several_spots_of_each(tmp_path, monkeypatch):
+    """Of 40 sections a batch of 16 would else hold half a spot each, and nothing to tell it from."""
+    monkeypatch.setattr(shards, "FEW", 3)
+    pairs = write_pairs(tmp_path / "pairs", parts((16,) * 40))
+    batches = [batch[2] for batch in pairs.batches(16, seed=0, epoch=1, few_sections=True)]
+    assert [len(batch) for batch in batches] == [16] * 40
+    assert max(len(batch.unique()) for batch in batches) <= 3
+    assert sorted(torch.cat(batches).tolist()) == sorted(list(range(40)) * 16)
+    assert max(len(b[2].unique()) for b in pairs.batches(16, seed=0, epoch=1)) > 8
 
 
 def test_a_section_without_spots_holds_no_pairs(tmp_path):

@@ -21,6 +21,7 @@ FORMAT = 1
 SIDES = ("image", "expression")
 BLOCK = 512  # rows that lie side by side and are read at once
 POOL = 128  # blocks in memory, whose rows are shuffled among each other
+FEW = 8  # blocks for a loss within sections: a batch must hold several spots of each
 LARGEST = 65_504.0  # that float16 holds
 
 
@@ -97,7 +98,9 @@ class PairShards:
             parts.append(part)
         return parts[0], parts[1]
 
-    def batches(self, batch_size: int, *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(
+        self, batch_size: int, *, seed: int, epoch: int, few_sections: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield all pairs once, in an order that seed and epoch fix alone.
 
         Blocks of rows are drawn from all shards at random; as many as memory holds make a pool, from whose rows the
@@ -109,6 +112,8 @@ class PairShards:
             Pairs of a batch.
         seed, epoch
             Of the order.
+        few_sections
+            Take a batch from few blocks, so that it holds several spots of each of their sections.
 
         Yields
         ------
@@ -117,11 +122,11 @@ class PairShards:
         rng = np.random.default_rng((seed, epoch))
         blocks = [(i, start, min(start + BLOCK, n)) for i, n in enumerate(self.n_rows) for start in range(0, n, BLOCK)]
         order = rng.permutation(len(blocks))
-        left = _empty(self.n_dims, 0)
-        for at in range(0, len(order), POOL):
-            pool = self._pool([blocks[b] for b in order[at : at + POOL]], left)
+        left, n_blocks = _empty(self.n_dims, 0), FEW if few_sections else POOL
+        for at in range(0, len(order), n_blocks):
+            pool = self._pool([blocks[b] for b in order[at : at + n_blocks]], left)
             rows = rng.permutation(len(pool[2]))
-            n_used = len(rows) if at + POOL >= len(order) else len(rows) // batch_size * batch_size
+            n_used = len(rows) if at + n_blocks >= len(order) else len(rows) // batch_size * batch_size
             for start in range(0, n_used, batch_size):
                 image, expression, shard = (part[rows[start : start + batch_size]] for part in pool)
                 yield (

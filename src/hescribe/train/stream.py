@@ -93,7 +93,7 @@ def train_towers_on(
     n_epochs, checkpoint
         See ``train_stream``.
     grouped
-        Whether the loss reads the section of each spot.
+        Whether the loss reads the section of each spot; a batch then holds several spots of few sections.
     """
 
     def of_batch(image: Tensor, expression: Tensor, section: Tensor) -> Tensor:
@@ -102,6 +102,6 @@ def train_towers_on(
         return loss(*map(gather, halves), network.scale(), **more)
 
     def batches(epoch: int) -> Iterable[tuple[Tensor, ...]]:
-        return ahead(pairs.batches(recipe.batch_size, seed=recipe.seed, epoch=epoch))
+        return ahead(pairs.batches(recipe.batch_size, seed=recipe.seed, epoch=epoch, few_sections=grouped))
 
     return train_stream(network, of_batch, batches, recipe, n_epochs=n_epochs, checkpoint=checkpoint)
