@@ -22,7 +22,10 @@ from hescribe.testing.cohorts import colour_cohort
 def make(name: str) -> Any:
     """Return an aligner that reads colour and few components, so that no network is downloaded and a fit is quick."""
     aligner: Any = aligners.create(name)
-    small = {"encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 2, "batch_size": 64}
+    small = {
+        "encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 2, "batch_size": 64,
+        "n_neighbours": 2, "n_layers": 1,
+    }  # fmt: skip
     own = aligner.get_params()
     return aligner.with_params(**{k: v for k, v in small.items() if k in own})
 
