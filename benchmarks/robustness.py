@@ -1,8 +1,9 @@
 """Aligners on test donors whose batch shifts away from the train donors': AUC within sections by strength.
 
 Arguments: ``toy:100-104`` (seeds of toy cohorts of four donors) or the path of an imported cohort, whose images alone
-are shifted (stain, blur); --models robust;infonce;ridge retriever, --sections A1,B4 of the cohort; --seeds N of the
-aligners; --strengths 0,0.5,1; --fov 112; --out FIGURE.svg.
+are shifted (stain, blur); --kinds "stain,blur;depth,ambient", a panel for each, in place of that; --models
+"robust;infonce"; --sections A1,B4 of the cohort; --seeds N of the aligners; --strengths 0,0.5,1; --fov 112;
+--out FIGURE.svg.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def main():
     parser.add_argument("cohorts", nargs="+")
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--sections", default="")
+    parser.add_argument("--kinds", default="")
     parser.add_argument("--strengths", default="0,0.25,0.5,0.75,1")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--fov", type=float, default=112.0)
@@ -42,18 +44,19 @@ def main():
     every, panels = models((given.fov,)), {}
     strengths = [float(s) for s in given.strengths.split(",")]
     for name in given.cohorts:
-        kinds = Kind.__args__ if name.startswith("toy") else IMAGE
         folds = folds_of(name, given.sections)
-        title = f"{name.rpartition('/')[2]}: {', '.join(kinds)}"
-        panels[title] = {}
-        for model in given.models.split(";"):
-            aligner = every[model]
-            n_seeds = given.seeds if "seed" in aligner.get_params() else 1
-            seeded = [aligner.with_params(seed=s) if n_seeds > 1 else aligner for s in range(n_seeds)]
-            curve = mean_of([shift_curve(a, folds, strengths=strengths, kinds=kinds) for a in seeded])
-            panels[title][model] = curve
-            print(f"{title:40s} {model:20s}", " ".join(f"{s:g}: {m.value:.3f}" for s, m in curve.items()), flush=True)
-        print(describe_robustness(panels[title]))
+        usual = ",".join(Kind.__args__ if name.startswith("toy") else IMAGE)
+        for kinds in (given.kinds or usual).split(";"):
+            title = f"{name.rpartition('/')[2]}: {kinds.replace(',', ', ')}"
+            panels[title] = {}
+            for model in given.models.split(";"):
+                aligner = every[model]
+                n_seeds = given.seeds if "seed" in aligner.get_params() else 1
+                seeded = [aligner.with_params(seed=s) if n_seeds > 1 else aligner for s in range(n_seeds)]
+                curve = mean_of([shift_curve(a, folds, strengths=strengths, kinds=kinds.split(",")) for a in seeded])
+                panels[title][model] = curve
+                print(f"{title:40s} {model:20s}", *(f"{s:g}: {m.value:.3f}" for s, m in curve.items()), flush=True)
+            print(describe_robustness(panels[title]))
     robustness_figure(panels).savefig(given.out)
 
 

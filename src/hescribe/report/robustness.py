@@ -46,6 +46,7 @@ def robustness_figure(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
         axes.axhline(0.5, color=GREY, linewidth=1.0, zorder=1)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel("strength of the shift", fontsize=9, color=GREY)
+        axes.set_xticks(sorted({strength for curve in curves.values() for strength in curve}))
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=9)
         axes.margins(x=0.3)
