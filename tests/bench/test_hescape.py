@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -222,6 +223,17 @@ class TestRuns:
         labels = [t.get_text() for t in retrieval_figure(results.cohorts["one"]).axes[0].get_yticklabels()]
         assert len(labels) == 3
         assert "density_only" in labels
+
+    def test_a_run_that_was_stopped_is_reported_as_far_as_it_came(self, results, tmp_path):
+        shutil.copytree(results.path, tmp_path / "R")
+        for cell in results.cohorts["one"].results.plan["cells"]:
+            if (cell["method"], cell["fold"]) in {("infonce", "D0"), ("ridge_retriever", "D1")}:
+                (tmp_path / "R" / "one" / "cells" / f"{cell['key']}.parquet").unlink()
+        stopped = HescapeResults(tmp_path / "R")
+        (aligner,) = [x for x in stopped.cohorts["one"].lines if not x.control]
+        assert (aligner.n_done, aligner.n_planned, aligner.ahead) == (1, 2, None)
+        assert [c.results.n_missing for c in stopped.cohorts.values()] == [2, 0]
+        assert "whether aligning was of use" in verdict(stopped.cohorts["one"])
 
     def test_a_cohort_without_finished_cells_says_so(self, results, tmp_path):
         for name in ("study.toml", "one/run.json", "breast/run.json"):

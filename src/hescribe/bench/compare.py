@@ -46,3 +46,11 @@ def compare(rows: pd.DataFrame, one: str, other: str, *, metric: str) -> DonorMe
     if difference.empty:
         raise InputError(f"{one} and {other} have no section in common that both have a {metric} on")
     return donor_mean([(str(donor), value) for (donor, _), value in difference.items()])
+
+
+def try_compare(rows: pd.DataFrame, one: str, other: str, *, metric: str) -> DonorMean | None:
+    """Return the difference of two models; None if they share no section, as in a run that was stopped."""
+    try:
+        return compare(rows, one, other, metric=metric)
+    except InputError:
+        return None

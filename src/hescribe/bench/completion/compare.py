@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
-from hescribe.bench.compare import compare
+from hescribe.bench.compare import try_compare
 from hescribe.bench.completion.task import name_at
 from hescribe.bench.results import Results
 from hescribe.bench.scores import Score
-from hescribe.errors import InputError
 from hescribe.metrics.stats import DonorMean
 
 MAIN = "mse"
@@ -58,14 +55,6 @@ def completion_lines(results: Results) -> list[CompletionLine]:
         order = [*sorted(known, key=lambda m: known[m]), *(m for m in errors if m not in known)]
         rows = results.rows[results.rows["task"] == task]
         for model in order:
-            behind = _behind(rows, model, order[0]) if model != order[0] else None
+            behind = try_compare(rows, model, order[0], metric=MAIN) if model != order[0] else None
             lines.append(CompletionLine(share=share, model=model, scores=by_model[model], behind=behind))
     return lines
-
-
-def _behind(rows: pd.DataFrame, model: str, best: str) -> DonorMean | None:
-    """Return the difference to the best; None if they share no section, as in a run that was stopped."""
-    try:
-        return compare(rows, model, best, metric=MAIN)
-    except InputError:
-        return None

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from hescribe.bench.compare import compare
+from hescribe.bench.compare import try_compare
 from hescribe.bench.hescape.cells import is_control, name_entrants, plan_retrieval, score_cell
 from hescribe.bench.hescape.protocol import RetrievalProtocol, read_retrieval_protocol
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask, questions
@@ -36,11 +37,12 @@ def run_hescape(study: Study) -> RunSummary:
     names = name_entrants(study.models, study.encoders, study.gene_encoders)
     cohorts = split_cohorts(study.cohort)
     tasks = {folder: RetrievalTask.read(path, protocol) for folder, path in cohorts.items()}
+    planned = {folder: plan_retrieval(task, names, study.seeds) for folder, task in tasks.items()}
     write_study(study, out / "study.toml")
-    done = []
-    for folder, task in tasks.items():
-        cells = plan_retrieval(task, names, study.seeds)
-        done.append(run_cells(task, cells, lambda cell, t=task: score_cell(t, cell), out / folder))  # type: ignore[misc]
+    done = [
+        run_cells(task, planned[folder], lambda cell, t=task: score_cell(t, cell), out / folder)  # type: ignore[misc]
+        for folder, task in tasks.items()
+    ]
     return RunSummary([k for d in done for k in d.keys], sum(d.n_cells for d in done), sum(d.n_cached for d in done))
 
 
@@ -76,7 +78,7 @@ class AlignerLine:
     main, without_depth
         Main score, both directions averaged, and the same without depth; None where it was not asked.
     ahead
-        Main score less that of the best ridge retriever of the run; None for it, and where none was run.
+        Main score less that of the best ridge retriever of the run; None for it, and where they share no section.
     n_done, n_planned
         Cells.
     """
@@ -137,26 +139,24 @@ class CohortResults:
     def lines(self) -> list[AlignerLine]:
         """Every model with a finished cell, best main score first."""
         metric, asked, bare = self.main
-        rows = self.results.rows
-        rows = rows[(rows["metric"] == metric) & rows["task"].isin([self.task_of(q) for q in asked])].assign(
-            task="main"
-        )
+        rows, tasks = self.results.rows, [self.task_of(q) for q in asked]
+        rows = rows[(rows["metric"] == metric) & rows["task"].isin(tasks)].assign(task="main")
         planned = pd.Series([c["model"] for c in self.results.plan["cells"]]).value_counts()
         done = self.results.rows.groupby("model")[["fold", "seed"]].apply(lambda g: len(g.drop_duplicates()))
         models = [m for m in planned.index if m in done.index]
         main = {m: self.score(m, metric, *asked)[0] for m in models}
         rivals = [m for m in models if m.partition(":")[0] == RIVAL]
-        best = max(rivals, key=lambda m: main[m].value, default=None)
+        best = max(rivals, key=lambda m: np.nan_to_num(main[m].value), default=None)
         lines = [
             AlignerLine(
                 model=m, control=is_control(m), main=main[m],
                 without_depth=self.score(m, metric, *bare)[0] if bare else None,
-                ahead=None if best is None or m == best else compare(rows, m, best, metric=metric),
+                ahead=None if best is None or m == best else try_compare(rows, m, best, metric=metric),
                 n_done=int(done[m]), n_planned=int(planned[m]),
             )
             for m in models
         ]  # fmt: skip
-        return sorted(lines, key=lambda x: -x.main.value)
+        return sorted(lines, key=lambda x: -np.nan_to_num(x.main.value))
 
 
 @dataclass(frozen=True)
