@@ -1,6 +1,7 @@
 """The suite of slide-level tasks: who is scored on what, what stands beside a score, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from hescribe.bench.slides.cards import OWN, find_tasks, read_suite
 from hescribe.bench.slides.cells import plan_slides, read_slide_tasks, run_slides
 from hescribe.bench.slides.protocol import list_slide_protocols, read_slide_protocol
-from hescribe.bench.slides.results import SlideResults, describe
+from hescribe.bench.slides.results import SlideResults, TaskScores, describe
 from hescribe.bench.slides.task import SlideTask
 from hescribe.bench.study import read_study
 from hescribe.cli.app import app
@@ -191,6 +192,22 @@ class TestRun:
         assert "which it was not trained on" in page
         assert "above knn:k=1" in page
         assert (results.path / "figures" / "label_attention_0.png").exists()
+
+    def test_labels_that_changed_since_the_run_are_told(self, results, folder):
+        path = folder / "labels.csv"
+        before = path.read_text()
+        path.write_text(before.replace("toy002,d01,negative", "toy002,d01,positive"))
+        try:
+            with pytest.raises(DataAccessError, match="labels or features of label have changed since the run"):
+                SlideResults(results.path).tasks  # noqa: B018 - reading it is the test
+        finally:
+            path.write_text(before)
+
+    def test_a_run_that_is_not_finished_compares_nothing(self, results, tmp_path):
+        own = results.tasks["label"]
+        shutil.copytree(own.path, tmp_path / "label")
+        next((tmp_path / "label" / "cells").iterdir()).unlink()
+        assert TaskScores(own.task, tmp_path / "label").gain("knn:k=1", "knn:k=1", "label", "auc") is None
 
     def test_a_folder_without_a_finished_cell_is_told(self, results, tmp_path):
         (tmp_path / "study.toml").write_text((results.path / "study.toml").read_text())

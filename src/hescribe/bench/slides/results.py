@@ -107,9 +107,14 @@ class TaskScores:
         )  # fmt: skip
 
     def gain(self, model: str, other: str, at: str, metric: str) -> tuple[float, float, float] | None:
-        """Return what a model scores above another, with the 95 % interval over donors; None if either is not run."""
+        """Return what a model scores above another, with the 95 % interval over donors.
+
+        None where the run is not finished, nothing can be compared, or there are fewer than five donors.
+        """
+        if self.results.n_missing or len(self._donors) < MIN_DONORS:
+            return None
         (one, ours), (two, theirs) = (self.draws(m, at, metric) for m in (model, other))
-        if not len(one) or len(one) != len(two) or len(ours) != len(theirs):
+        if not len(ours) or not np.isfinite(one - two).any():
             return None
         low, high = np.percentile(ours - theirs, [2.5, 97.5])
         return float(np.nanmean(one - two)), float(low), float(high)
@@ -176,12 +181,16 @@ class SlideResults:
         Raises
         ------
         DataAccessError
-            If a task has no finished cell.
+            If a task has no finished cell, or its labels or features are not those that were run.
         """
         found = {t.name: TaskScores(t, self.path / t.name) for t in read_slide_tasks(self.study)}
         for name, task in found.items():
             if task.results.rows.empty:
                 raise DataAccessError(f"{self.path / name} holds no finished cell; give the same command again")
+            if task.task.data_hash != task.results.plan["data_hash"]:
+                raise DataAccessError(
+                    f"labels or features of {name} have changed since the run in {self.path}; run them again"
+                )
         return found
 
     @cached_property
