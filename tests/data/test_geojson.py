@@ -5,6 +5,7 @@ import json
 import anndata
 import numpy as np
 import pytest
+import tifffile
 from anndata import AnnData
 from typer.testing import CliRunner
 
@@ -12,6 +13,7 @@ from hescribe import keys
 from hescribe.cli.app import app
 from hescribe.data.folder import read_cohort, write_cohort
 from hescribe.data.geojson import Region, label_spots, read_regions, with_regions, write_geojson
+from hescribe.data.heatmap import write_heatmap
 from hescribe.errors import FormatError, InputError, PanelError
 from hescribe.testing.cohorts import colour_section, raw_colour_cohort
 
@@ -128,6 +130,21 @@ def test_predicted_spots_are_detections_at_their_pixels(tmp_path):
     assert second["properties"]["measurements"] == {"G1": 3.0}
     with pytest.raises(PanelError, match="has no NO"):
         write_geojson(table, tmp_path / "t.geojson", ["NO"], diameter_px=1.0)
+
+
+def test_the_heat_map_shows_each_spot_at_its_place_and_scale(tmp_path):
+    table = predicted()[:48].copy()  # the last spot of the square is missing
+    write_heatmap(table, tmp_path / "s.ome.tif", ["G1", "G0"], spacing_um=200.0)
+    with tifffile.TiffFile(tmp_path / "s.ome.tif") as tiff:
+        values, pixels = tiff.asarray(), tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert pixels["PhysicalSizeX"] == pixels["PhysicalSizeY"] == 50.0
+    assert [c["Name"] for c in pixels["Channel"]] == ["G1", "G0"]
+    for spot in (0, 1, 7, 40):
+        column, row = (table.obsm[keys.SPATIAL_UM][spot] / 50.0).astype(int)
+        assert values[:, row, column].tolist() == table.layers[keys.PREDICTED][spot, ::-1].tolist()
+    assert np.isnan(values[:, 26, 26]).all()  # where the missing spot was
+    with pytest.raises(PanelError, match="has no NO"):
+        write_heatmap(table, tmp_path / "t.ome.tif", ["NO"], spacing_um=200.0)
 
 
 def test_what_is_written_can_be_read_as_regions(tmp_path):

@@ -46,14 +46,15 @@ def label(
 def qupath(
     prediction: Annotated[Path, typer.Argument(metavar="DIR", help="What hescribe predict wrote.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder to write: one GeoJSON a section.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: one GeoJSON and one OME-TIFF a section.")],
     genes: Annotated[str | None, typer.Option(help="Comma-separated; the 20 best predicted ones without it.")] = None,
 ) -> None:
-    """Write predicted spots as detections that QuPath opens on the slide."""
+    """Write predicted spots as detections that QuPath opens on the slide, and as a heat map of known scale."""
     import anndata  # noqa: PLC0415 - the command line starts fast
 
     from hescribe import keys  # noqa: PLC0415
     from hescribe.data.geojson import write_geojson  # noqa: PLC0415
+    from hescribe.data.heatmap import write_heatmap  # noqa: PLC0415
     from hescribe.prep.graph import spacing_um  # noqa: PLC0415
 
     files = sorted(prediction.glob("*.h5ad"))
@@ -66,8 +67,10 @@ def qupath(
             raise InputError(f"{file} holds no predicted layer; give a folder that hescribe predict wrote")
         named = [g.strip() for g in genes.split(",") if g.strip()] if genes else _best(table.var)
         diameter = 0.9 * spacing_um(table.obsm[keys.SPATIAL])  # in pixels, as the places are
-        write_geojson(table, out / f"{file.stem}.geojson", named, diameter_px=diameter)
-        written.append(str(out / f"{file.stem}.geojson"))
+        spots, heat = out / f"{file.stem}.geojson", out / f"{file.stem}.ome.tif"
+        write_geojson(table, spots, named, diameter_px=diameter)
+        write_heatmap(table, heat, named, spacing_um=spacing_um(table.obsm[keys.SPATIAL_UM]))
+        written += [str(spots), str(heat)]
     OUTPUT.result({"written": written}, "\n".join(written))
 
 

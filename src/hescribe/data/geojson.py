@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from hescribe import keys
 from hescribe._support import write_whole
+from hescribe.data.predicted import predicted_values
 from hescribe.data.section import Section
-from hescribe.errors import FormatError, InputError, PanelError
+from hescribe.errors import FormatError, InputError
 
 N_CORNERS = 16  # of the polygon that stands for a round spot
 UNNAMED = "unnamed"  # a region without a class
@@ -65,11 +65,7 @@ def write_geojson(table: AnnData, path: Path, genes: list[str], *, diameter_px: 
     PanelError
         If the table lacks a gene.
     """
-    missing = [g for g in genes if g not in table.var_names]
-    if missing:
-        raise PanelError(f"the prediction has no {', '.join(missing)}")
-    values = table[:, genes].layers[keys.PREDICTED]
-    values = np.asarray(values.todense() if sparse.issparse(values) else values, dtype=float)
+    values = predicted_values(table, genes)
     angle = np.linspace(0, 2 * np.pi, N_CORNERS + 1)
     circle = diameter_px / 2 * np.column_stack([np.cos(angle), np.sin(angle)])
     circle[-1] = circle[0]  # a ring is closed to the last digit
@@ -81,7 +77,7 @@ def write_geojson(table: AnnData, path: Path, genes: list[str], *, diameter_px: 
             "properties": {
                 "objectType": "detection",
                 "name": str(name),
-                "measurements": dict(zip(genes, np.round(row, 4).tolist(), strict=True)),
+                "measurements": dict(zip(genes, np.round(row.astype(float), 4).tolist(), strict=True)),
             },
         }
         for name, centre, row in spots
