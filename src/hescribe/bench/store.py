@@ -27,6 +27,7 @@ DECIDES = (
     "params.py",
     "keys.py",
     "cards.py",
+    "ahead.py",
     "compiled.py",
     "nearest",
     "data",
