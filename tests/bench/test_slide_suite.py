@@ -240,6 +240,13 @@ class TestMap:
         np.testing.assert_allclose(tiles.get_array(), [1 / 6, 5 / 6, 1 / 2])
         np.testing.assert_allclose(tiles.get_paths()[1].vertices[:4], [[5, -5], [15, -5], [15, 5], [5, 5]])
 
+    def test_the_slide_lies_beside_its_map(self):
+        picture = np.zeros((4, 6, 3), np.uint8)
+        places = Places(np.array([[5.0, 5.0], [15.0, 5.0]]), 10.0, "px")
+        slide, tiles, _ = attention_figure(np.array([0.4, 0.6]), places, image=picture).axes
+        assert slide.images[0].get_array().shape == (4, 6, 3)
+        assert tiles.get_ylim() == (10, 0)  # down, as in the picture
+
     def test_weights_of_other_tiles_are_told(self):
         with pytest.raises(InputError, match="2 weights and 1 places"):
             attention_figure(np.ones(2), Places(np.zeros((1, 2)), None, "um"))
