@@ -92,15 +92,46 @@ def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int]
     LeakageError
         If a model's encoder was trained on the cohort.
     """
-    created: list[tuple[str, Any]] = [(name, create_model(name)) for name in models]
-    for _, model in created:
-        check_encoder_of(model, task.cohort)
+    created = [(name, create_model(name)) for name in models]
+    return spread_cells(task, created, seeds, cohort=task.cohort, rules=asdict(task.protocol))
+
+
+def spread_cells(
+    task: Any, models: Sequence[tuple[str, Any]], seeds: Sequence[int], *, cohort: Cohort, rules: object
+) -> list[Cell]:
+    """Return every cell of a study of anything that is fitted: folds by named models by seeds.
+
+    Parameters
+    ----------
+    task
+        With ``name``, ``data_hash`` and ``folds()``.
+    models
+        Name and model; one without a seed runs once.
+    seeds
+        Of the others.
+    cohort
+        Which no encoder of theirs may have been trained on.
+    rules
+        Protocol, ready for JSON: cells of other rules are other cells.
+
+    Raises
+    ------
+    LeakageError
+        If a model's encoder was trained on the cohort.
+    """
+    for _, model in models:
+        check_encoder_of(model, cohort)
     cells = []
     for fold in task.folds():
-        for name, model in created:
+        for name, model in models:
             for seed in _seeds(model, seeds):
                 seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
-                cells.append(Cell(_key(task, fold, name, seeded), fold, name, seeded, seed))
+                key = cell_key(
+                    task=task.name, protocol=rules, fold=fold.name, model=name, method=seeded.name,
+                    params=seeded.get_params(), data=task.data_hash, code=model_code_hash(seeded),
+                    schema=SCHEMA_VERSION, encoder=encoder_card(seeded),
+                )  # fmt: skip
+                cells.append(Cell(key, fold, name, seeded, seed))
     return cells
 
 
@@ -293,14 +324,6 @@ def _checked(prediction: Prediction, section: Section, method: str) -> Predictio
     if not np.isfinite(prediction.mean).all():
         raise InputError(f"{method} predicts values that are not finite for section {section.id}")
     return prediction
-
-
-def _key(task: PredictionTask, fold: Fold, name: str, model: Any) -> str:
-    return cell_key(
-        task=task.name, protocol={**asdict(task.protocol)}, fold=fold.name, model=name, method=model.name,
-        params=model.get_params(), data=task.data_hash, code=model_code_hash(model), schema=SCHEMA_VERSION,
-        encoder=encoder_card(model),
-    )  # fmt: skip
 
 
 def check_encoder_of(model: Any, cohort: Cohort) -> None:

@@ -12,17 +12,16 @@ from scipy import special
 
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
-from hescribe.bench.model_names import encoder_card, split_params
+from hescribe.bench.model_names import split_params
 from hescribe.bench.runner import (
     Cell,
     CellResult,
     RunSummary,
-    check_encoder_of,
-    has_seed,
     peak_mb,
     run_cells,
+    spread_cells,
 )
-from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
+from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.study import Study
 from hescribe.complete.base import Completion, View, completers
 from hescribe.complete.hiding import Lesson
@@ -43,20 +42,7 @@ def plan_completion(task: CompletionTask, names: Sequence[str], seeds: Sequence[
         If a completer's encoder was trained on the cohort.
     """
     created = [(name, _adapt(create_completer(name), task)) for name in names]
-    for _, model in created:
-        check_encoder_of(model, task.cohort)
-    cells = []
-    for fold in task.folds():
-        for name, model in created:
-            for seed in seeds if has_seed(model) else seeds[:1]:
-                seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
-                key = cell_key(
-                    task=task.name, protocol=task.rules, fold=fold.name, model=name, method=seeded.name,
-                    params=seeded.get_params(), data=task.data_hash, code=model_code_hash(seeded),
-                    schema=SCHEMA_VERSION, encoder=encoder_card(seeded),
-                )  # fmt: skip
-                cells.append(Cell(key, fold, name, seeded, seed))
-    return cells
+    return spread_cells(task, created, seeds, cohort=task.cohort, rules=task.rules)
 
 
 def run_completion(

@@ -13,9 +13,9 @@ from hescribe.align.base import aligners
 from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner, embed_fold
 from hescribe.bench.components import create_component
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
-from hescribe.bench.model_names import encoder_card, split_params
-from hescribe.bench.runner import Cell, CellResult, check_encoder_of, has_seed, peak_mb
-from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
+from hescribe.bench.model_names import split_params
+from hescribe.bench.runner import Cell, CellResult, peak_mb, spread_cells
+from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.errors import InputError, UnknownNameError
 from hescribe.metrics.pairs import Pairs
 from hescribe.metrics.retrieval import HESCAPE_BATCH, Direction, hescape_recall, score_retrieval
@@ -101,20 +101,7 @@ def plan_retrieval(task: RetrievalTask, names: Sequence[str], seeds: Sequence[in
         If an encoder was trained on the cohort.
     """
     created = [(name, create_entrant(name)) for name in names]
-    for _, model in created:
-        check_encoder_of(model, task.base.cohort)
-    cells = []
-    for fold in task.folds():
-        for name, model in created:
-            for seed in seeds if has_seed(model) else seeds[:1]:
-                seeded = model.with_params(seed=seed) if has_seed(model) else model.with_params()
-                key = cell_key(
-                    task=task.name, protocol=task.rules, fold=fold.name, model=name, method=seeded.name,
-                    params=seeded.get_params(), data=task.data_hash, code=model_code_hash(seeded),
-                    schema=SCHEMA_VERSION, encoder=encoder_card(seeded),
-                )  # fmt: skip
-                cells.append(Cell(key, fold, name, seeded, seed))
-    return cells
+    return spread_cells(task, created, seeds, cohort=task.base.cohort, rules=task.rules)
 
 
 def score_cell(task: RetrievalTask, cell: Cell) -> CellResult:
