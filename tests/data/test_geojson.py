@@ -168,3 +168,11 @@ def test_the_command_writes_the_best_genes_of_every_section(tmp_path):
     assert "holds no predicted layer" in CliRunner().invoke(
         app, ["data", "qupath", str(tmp_path / "p"), "--out", str(tmp_path / "again")]
     ).stderr  # fmt: skip
+
+
+@pytest.mark.parametrize("coordinates", [[], [[]]], ids=["no ring", "a ring without corners"])
+def test_an_empty_polygon_is_named_as_no_region(coordinates, tmp_path):
+    path = tmp_path / "empty.geojson"
+    path.write_text(json.dumps({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": coordinates}}))
+    with pytest.raises(FormatError, match=r"empty\.geojson holds a feature that is no region"):
+        read_regions(path)

@@ -103,7 +103,7 @@ def read_regions(path: Path) -> tuple[Region, ...]:
         raise FormatError(f"{path} is no GeoJSON: it holds no list of features")
     try:
         regions = tuple(r for feature in features if (r := _to_region(feature)) is not None)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path} holds a feature that is no region of QuPath: {error!r}") from error
     if not regions:
         raise FormatError(f"{path} holds no polygon; export annotations, not points")
@@ -163,7 +163,7 @@ def _to_region(feature: dict[str, Any]) -> Region | None:
     if parts is None:
         return None
     rings = tuple(np.array(ring, dtype=float)[:, :2] for part in parts for ring in part)
-    if not all(len(ring) > 2 and np.isfinite(ring).all() for ring in rings):
+    if not rings or not all(len(ring) > 2 and np.isfinite(ring).all() for ring in rings):
         raise ValueError("a ring needs three corners at finite places")
     name = (properties.get("classification") or {}).get("name") or properties.get("name") or UNNAMED
     return Region(str(name), rings)
