@@ -206,6 +206,7 @@ def test_the_spread_of_a_gene_is_taken_about_the_means_of_its_sections(fitted, t
     assert fitted.sd_[gene] == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_fresh_counts_are_predicted_where_nothing_was_seen(train, cohort):
     """On thinned counts zeros are answers too: a value of a measured count would be far too high."""
     lesson = draw_lesson(cohort[4], 0.5, np.random.default_rng(1), missing="any")

@@ -209,6 +209,7 @@ def test_parameters_of_egn_out_of_range_are_named(cohort, changes, said):
         EgnPredictor(encoder="color", **changes).fit(cohort)
 
 
+@pytest.mark.slow
 def test_what_only_the_exemplars_tell_reaches_the_transformer_s_answer():
     """Pixels are noise; the answer is the mean of what the exemplars express."""
     with seeded(0):

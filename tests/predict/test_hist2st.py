@@ -105,6 +105,7 @@ def learns_from_neighbours(**changes):
     return correlate(true, predicted).mean(), (predicted.std(axis=0) / true.std(axis=0)).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 def test_what_only_the_neighbours_show_is_found_and_predictions_leave_the_train_mean():
     """Had the heads of the counts to find the means first, predictions would hardly move."""
@@ -113,6 +114,7 @@ def test_what_only_the_neighbours_show_is_found_and_predictions_leave_the_train_
     assert spread > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 def test_what_only_the_neighbours_show_is_lost_without_them(monkeypatch):
     """The same network, patches, attention and places, where every spot is its own neighbourhood."""

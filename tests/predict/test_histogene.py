@@ -71,16 +71,19 @@ def learns_the_section():
     return correlate(np.concatenate([s.layer(keys.TARGET) for s in test]), predicted).mean()
 
 
+@pytest.mark.slow
 def test_a_spot_is_told_what_the_rest_of_its_section_shows():
     assert learns_the_section() > 0.85
 
 
+@pytest.mark.slow
 def test_a_spot_that_sees_itself_alone_is_not(monkeypatch):
     """Without attention the same network is left with the spot: a correlation of about 0.6 at best."""
     monkeypatch.setattr(ATTENTION, lambda query, key, value, attn_mask: value)
     assert learns_the_section() < 0.7
 
 
+@pytest.mark.slow
 def test_a_place_says_what_no_patch_shows_and_says_it_of_a_section_elsewhere():
     """A gradient along x. The published tables have never seen the rows of a section that lies elsewhere."""
     rng = np.random.default_rng(1)

@@ -12,7 +12,7 @@ from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.results import Results
 from hescribe.data.importing import import_cohort
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 EXPECTED = {
     ("mean", 30): 1.499, ("mean", 50): 1.500, ("section_mean", 30): 0.806, ("section_mean", 50): 0.807,
     ("knn", 30): 0.674, ("knn", 50): 0.712, ("adaptive_median", 30): 4.859, ("adaptive_median", 50): 5.026,

@@ -12,7 +12,7 @@ from hescribe.data.folder import read_cohort
 from hescribe.data.importing import import_cohort
 from hescribe.prep.spared import SparedPreparation
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
