@@ -66,7 +66,9 @@ def test_a_region_of_a_million_sides_is_no_other_than_its_polygon():
 
 def test_points_and_lines_are_passed_over_and_regions_without_a_class_are_unnamed(write):
     point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 1]}, "properties": {}}
-    assert [r.name for r in read_regions(write(point, square(0, 0, 1)))] == ["unnamed"]
+    nowhere = {"type": "Feature", "geometry": None, "properties": {}}
+    several = {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": []}, "properties": {}}
+    assert [r.name for r in read_regions(write(point, nowhere, several, square(0, 0, 1)))] == ["unnamed"]
     with pytest.raises(FormatError, match="holds no polygon"):
         read_regions(write(point))
 
@@ -145,6 +147,32 @@ def test_the_heat_map_shows_each_spot_at_its_place_and_scale(tmp_path):
     assert np.isnan(values[:, 26, 26]).all()  # where the missing spot was
     with pytest.raises(PanelError, match="has no NO"):
         write_heatmap(table, tmp_path / "t.ome.tif", ["NO"], spacing_um=200.0)
+
+
+def test_a_value_that_is_missing_is_no_measurement(tmp_path):
+    table = predicted()
+    table.layers[keys.PREDICTED][0, 1] = np.nan
+    write_geojson(table, tmp_path / "s.geojson", ["G0", "G1"], diameter_px=40.0)
+    first = json.loads((tmp_path / "s.geojson").read_text())["features"][0]
+    assert first["properties"]["measurements"] == {"G0": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda t: t[:0].copy(), "holds no spots"),
+        (lambda t: setattr(t, "var_names", ["G0", "G0"]) or t, "holds gene G0 twice"),
+        (lambda t: t.obsm[keys.SPATIAL_UM].__setitem__((0, 0), np.nan) or t, "does not say where each spot lies"),
+        (lambda t: t.layers.pop(keys.PREDICTED) is None or t, "holds no predicted layer"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_a_damaged_prediction_is_refused_before_anything_is_written(tmp_path, damage, told):
+    (tmp_path / "p").mkdir()
+    damage(predicted()).write_h5ad(tmp_path / "p" / "s0.h5ad")
+    done = CliRunner().invoke(app, ["data", "qupath", str(tmp_path / "p"), "--out", str(tmp_path / "out")])
+    assert (done.exit_code, told in done.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_written_can_be_read_as_regions(tmp_path):

@@ -94,6 +94,13 @@ def test_folders_without_anything_to_see_are_refused(tmp_path):
         read_scene(tmp_path)
 
 
+def test_options_that_would_be_passed_over_are_refused(viewed_cohort, prediction, tmp_path):
+    with pytest.raises(InputError, match="is a cohort"):
+        read_scene(viewed_cohort, slide=tmp_path / "slide.png", mpp=1.0)
+    with pytest.raises(InputError, match="give both, or neither"):
+        read_scene(prediction, mpp=1.0)
+
+
 def test_a_slide_is_for_one_section_only(prediction, tmp_path):
     for name in ("a", "b"):
         shutil.copy(prediction / "s0.h5ad", tmp_path / f"{name}.h5ad")

@@ -50,21 +50,20 @@ def qupath(
     genes: Annotated[str | None, typer.Option(help="Comma-separated; the 20 best predicted ones without it.")] = None,
 ) -> None:
     """Write predicted spots as detections that QuPath opens on the slide, and as a heat map of known scale."""
-    import anndata  # noqa: PLC0415 - the command line starts fast
-
-    from hescribe import keys  # noqa: PLC0415
+    from hescribe import keys  # noqa: PLC0415 - the command line starts fast
     from hescribe.data.geojson import write_geojson  # noqa: PLC0415
     from hescribe.data.heatmap import write_heatmap  # noqa: PLC0415
+    from hescribe.data.predicted import read_predicted  # noqa: PLC0415
     from hescribe.prep.graph import spacing_um  # noqa: PLC0415
 
+    if not prediction.is_dir():
+        raise InputError(f"{prediction} is no folder; give what hescribe predict wrote")
     files = sorted(prediction.glob("*.h5ad"))
     if not files:
         raise InputError(f"{prediction} holds no predicted section (*.h5ad)")
     written = []
     for file in files:
-        table = anndata.read_h5ad(file)
-        if keys.PREDICTED not in table.layers:
-            raise InputError(f"{file} holds no predicted layer; give a folder that hescribe predict wrote")
+        table = read_predicted(file)
         named = [g.strip() for g in genes.split(",") if g.strip()] if genes else _best(table.var)
         diameter = 0.9 * spacing_um(table.obsm[keys.SPATIAL])  # in pixels, as the places are
         spots, heat = out / f"{file.stem}.geojson", out / f"{file.stem}.ome.tif"

@@ -77,7 +77,7 @@ def write_geojson(table: AnnData, path: Path, genes: list[str], *, diameter_px: 
             "properties": {
                 "objectType": "detection",
                 "name": str(name),
-                "measurements": dict(zip(genes, np.round(row.astype(float), 4).tolist(), strict=True)),
+                "measurements": {g: round(float(v), 4) for g, v in zip(genes, row, strict=True) if np.isfinite(v)},
             },
         }
         for name, centre, row in spots
@@ -159,9 +159,9 @@ def with_regions(section: Section, path: Path) -> Section:
 
 def _to_region(feature: dict[str, Any]) -> Region | None:
     geometry, properties = feature["geometry"], feature.get("properties") or {}
-    parts = {"Polygon": [geometry["coordinates"]], "MultiPolygon": geometry["coordinates"]}.get(geometry["type"])
-    if parts is None:
+    if geometry is None or geometry["type"] not in {"Polygon", "MultiPolygon"}:
         return None
+    parts = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
     rings = tuple(np.array(ring, dtype=float)[:, :2] for part in parts for ring in part)
     if not rings or not all(len(ring) > 2 and np.isfinite(ring).all() for ring in rings):
         raise ValueError("a ring needs three corners at finite places")

@@ -1,11 +1,38 @@
-"""Values of genes in a predicted table."""
+"""Tables that predict wrote, read again for other tools."""
 
+from pathlib import Path
+
+import anndata
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.errors import PanelError
+from hescribe.errors import FormatError, PanelError
+
+
+def read_predicted(path: Path) -> AnnData:
+    """Read a predicted section.
+
+    Raises
+    ------
+    FormatError
+        If the file is no readable h5ad, holds no predicted layer, no spots or a gene twice, or its spots lie nowhere.
+    """
+    try:
+        table = anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata have their own for each way to be damaged
+        raise FormatError(f"{path} is no readable h5ad: {error}") from error
+    if keys.PREDICTED not in table.layers:
+        raise FormatError(f"{path} holds no predicted layer; give a folder that hescribe predict wrote")
+    if not table.n_obs:
+        raise FormatError(f"{path} holds no spots; there is nothing to write")
+    if not table.var_names.is_unique:
+        raise FormatError(f"{path} holds gene {table.var_names[table.var_names.duplicated()][0]} twice")
+    for key in (keys.SPATIAL, keys.SPATIAL_UM):
+        if key not in table.obsm or not np.isfinite(table.obsm[key]).all():
+            raise FormatError(f"{path} does not say where each spot lies (obsm {key!r}); predict the section again")
+    return table
 
 
 def predicted_values(table: AnnData, genes: list[str]) -> np.ndarray:

@@ -52,7 +52,7 @@ def describe(view: View, tiles: Tiles | None) -> dict[str, Any]:
         "tiles": None if tiles is None else {"n_levels": tiles.n_levels, "side_um": tiles.side_um},
         "genes": [str(g) for g in genes.index],
         "trust": [str(t) for t in genes[keys.TRUST]],
-        "pearson": [None if np.isnan(s) else float(s) for s in scores],
+        "pearson": [float(s) if np.isfinite(s) else None for s in scores],
         "layers": list(view.layers),
         "domains": [{"name": name, "values": values} for name, (values, _) in view.domains.items()],
         "has_ood": view.ood is not None,

@@ -68,7 +68,10 @@ class View:
     @cached_property
     def xy_um(self) -> np.ndarray:
         """Centres of the spots, shape ``(n_spots, 2)`` float32."""
-        return np.asarray(self._obsm if self.predicted is not None else self._section.xy_um, dtype=np.float32)
+        xy_um = np.asarray(self._obsm if self.predicted is not None else self._section.xy_um, dtype=np.float32)
+        if not np.isfinite(xy_um).all():
+            raise FormatError(f"section {self.id} has spots at places that are not finite; predict it again")
+        return xy_um
 
     @cached_property
     def spot_names(self) -> list[str]:
@@ -87,6 +90,8 @@ class View:
             names = list(self._section.genes)
             return pd.DataFrame({keys.TRUST: "", PEARSON: np.nan, COLUMN: range(len(names))}, index=names)
         var = self._read("var")
+        if not var.index.is_unique:
+            raise FormatError(f"{self.predicted} holds gene {var.index[var.index.duplicated()][0]} twice")
         score = var[PEARSON].to_numpy(float) if PEARSON in var else np.full(len(var), np.nan)
         trust = var[keys.TRUST].astype(str) if keys.TRUST in var else "untested"
         table = pd.DataFrame({keys.TRUST: trust, PEARSON: score, COLUMN: range(len(var))}, index=var.index)
@@ -239,7 +244,11 @@ def read_scene(folder: Path, *, slide: Path | None = None, mpp: float | None = N
     """
     if not folder.is_dir():
         raise DataAccessError(f"{folder} is no folder; give what hescribe predict wrote, or a cohort")
+    if mpp is not None and slide is None:
+        raise InputError("--mpp is the scale of --slide; give both, or neither")
     if (folder / INDEX).is_file():
+        if slide is not None:
+            raise InputError(f"--slide is for a prediction; {folder} is a cohort, whose sections know their images")
         return tuple(View(id=r.id, counts=folder / SECTIONS / f"{r.id}.h5ad") for r in read_index(folder).section)
     files = sorted(p for p in folder.glob("*.h5ad") if p.is_file())
     if not files:
@@ -264,4 +273,4 @@ def _predicted_view(path: Path, slide: Path | None, mpp: float | None) -> View:
     place = path.parent / str(notes["source"])  # written as seen from the prediction
     if place.suffix == ".h5ad":
         return View(id=path.stem, predicted=path, counts=place)
-    return View(id=path.stem, predicted=path, slide=place, mpp=float(notes["mpp"]))
+    return View(id=path.stem, predicted=path, slide=place, mpp=notes.get("mpp"))
