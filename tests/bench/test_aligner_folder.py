@@ -117,6 +117,12 @@ def test_a_path_without_an_aligner_is_refused(tmp_path):
         create_encoder(str(tmp_path / "nowhere"))
 
 
+def test_the_folder_of_a_predictor_is_named_as_such(tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(DataAccessError, match="holds a predictor, which embeds nothing"):
+        read_aligner(tmp_path)
+
+
 def test_command_line_fits_an_aligner_and_embeds_with_it(tmp_path):
     def say(*words):
         done = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)

@@ -15,6 +15,7 @@ from hescribe.bench.aligned import score_aligner
 from hescribe.bench.components import create_component
 from hescribe.bench.model_folder import (
     ALIGNER_INDEX,
+    INDEX,
     WEIGHTS,
     check_target,
     join_fitted,
@@ -29,7 +30,7 @@ from hescribe.cards import EncoderCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
-from hescribe.errors import FormatError, InputError
+from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.metrics.stats import DonorMean, donor_mean
 from hescribe.progress import track
 
@@ -184,6 +185,8 @@ def read_aligner(path: Path) -> FittedAligner:
     FormatError
         If a file is damaged, or of another version of the format.
     """
+    if (path / INDEX).exists():
+        raise DataAccessError(f"{path} holds a predictor, which embeds nothing; give the folder of an aligner")
     content, arrays = read_parts(path, ALIGNER_INDEX)
     if content.pop("schema_version", 0) != SCHEMA_VERSION:
         raise FormatError(f"{path}/{ALIGNER_INDEX} is not of format version {SCHEMA_VERSION}; fit the aligner again")

@@ -161,6 +161,8 @@ class View:
             if self.slide is not None:
                 return None, open_image(self.slide, self.mpp), ""
             if self.counts is not None:
+                if not self.counts.exists():
+                    raise DataAccessError(f"{self.counts.resolve()} is not there any more; give --slide")
                 section = find_section(self.counts)
                 return section, section.image, ""
         except HescribeError as error:
