@@ -51,6 +51,11 @@ class Results:
         except ValueError as error:
             raise FormatError(f"{self.path / 'run.json'} is damaged; run the benchmark again") from error
 
+    def check_finished(self) -> None:
+        """Raise ``DataAccessError`` if no cell is finished yet."""
+        if self.rows.empty:
+            raise DataAccessError(f"{self.path} holds no finished cell yet; run the same hescribe bench run again")
+
     @property
     def suite(self) -> str:
         """What was scored: ``"prediction"`` or ``"completion"``."""

@@ -20,7 +20,6 @@ from hescribe.bench.runner import RunSummary, run_study
 from hescribe.bench.scores import Score
 from hescribe.bench.spared_task import read_task
 from hescribe.bench.study import Study, write_study
-from hescribe.errors import DataAccessError
 from hescribe.metrics.gene import rank
 from hescribe.metrics.stats import MIN_DONORS
 
@@ -80,9 +79,8 @@ class SparedResults:
             If one of them has no finished cell.
         """
         found = {labels: Results(self.path / labels) for labels in (MEASURED, *self.study.completers)}
-        for labels, results in found.items():
-            if results.rows.empty:
-                raise DataAccessError(f"{self.path / labels} holds no finished cell; give the same command again")
+        for results in found.values():
+            results.check_finished()
         return found
 
     @property

@@ -12,7 +12,7 @@ from hescribe._support import write_whole
 from hescribe.bench.completion.cells import create_completer
 from hescribe.bench.completion.compare import MAIN, CompletionLine, completion_lines
 from hescribe.bench.results import Results
-from hescribe.errors import DataAccessError, HescribeError
+from hescribe.errors import HescribeError
 from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import BLUE, GREY, VERMILLION
 from hescribe.report.page import Picture, to_png
@@ -35,8 +35,7 @@ def write_completion_report(results: Results) -> Path:
     DataAccessError
         If no cell is finished, or the folder cannot be written.
     """
-    if results.rows.empty:
-        raise DataAccessError(f"{results.path} holds no finished cell yet; run the same hescribe bench run again")
+    results.check_finished()
     lines, plan, rows = completion_lines(results), results.plan, results.rows
     picture = _picture(lines)
     templates = template_environment()

@@ -15,7 +15,7 @@ from hescribe._support import write_whole
 from hescribe.bench.protocols import Protocol
 from hescribe.bench.results import Results
 from hescribe.bench.trust import trust_table
-from hescribe.errors import DataAccessError, HescribeError
+from hescribe.errors import HescribeError
 from hescribe.metrics.base import all_metrics
 from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import ladder_figure
@@ -84,8 +84,7 @@ def write_report(results: Results) -> Path:
     DataAccessError
         If no cell is finished, or the folder cannot be written.
     """
-    if results.rows.empty:
-        raise DataAccessError(f"{results.path} holds no finished cell yet; run the same hescribe bench run again")
+    results.check_finished()
     lines = model_lines(results)
     best = next(iter(rank(lines)), None)
     trust = None if best is None else _trust(results.rows, best)

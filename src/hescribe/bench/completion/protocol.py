@@ -1,12 +1,10 @@
 """A protocol of completion is data: what is hidden, who is held out, which genes, which depth is shown."""
 
-import tomllib
-from importlib.resources import files
 from typing import Literal
 
+from hescribe.bench.shipped import list_shipped, read_shipped
 from hescribe.complete.hiding import DepthSeen, Missing
 from hescribe.data.toml_file import Record, check_record
-from hescribe.errors import UnknownNameError
 
 
 class CompletionProtocol(Record):
@@ -52,7 +50,7 @@ class CompletionProtocol(Record):
 
 def list_completion_protocols() -> list[str]:
     """Return the names of the protocols of completion that ship with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in files(__package__).iterdir() if f.name.endswith(".toml"))
+    return list_shipped(__package__)
 
 
 def read_completion_protocol(name: str) -> CompletionProtocol:
@@ -68,8 +66,4 @@ def read_completion_protocol(name: str) -> CompletionProtocol:
     >>> read_completion_protocol("complete-v1").depth_seen
     'visible'
     """
-    if name not in list_completion_protocols():
-        known = ", ".join(list_completion_protocols())
-        raise UnknownNameError(f"there is no protocol of completion {name!r}; known: {known}")
-    content = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
-    return check_record(content, CompletionProtocol, f"{name}.toml")
+    return check_record(read_shipped(__package__, name, "protocol of completion"), CompletionProtocol, f"{name}.toml")

@@ -1,11 +1,9 @@
 """A protocol of retrieval is data: who is held out, which genes and spots, which pools are asked."""
 
-import tomllib
-from importlib.resources import files
 from typing import Literal
 
+from hescribe.bench.shipped import list_shipped, read_shipped
 from hescribe.data.toml_file import Record, check_record
-from hescribe.errors import UnknownNameError
 from hescribe.metrics.pools import PoolKind
 
 
@@ -43,7 +41,7 @@ class RetrievalProtocol(Record):
 
 def list_retrieval_protocols() -> list[str]:
     """Return the names of the protocols of retrieval that ship with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in files(__package__).iterdir() if f.name.endswith(".toml"))
+    return list_shipped(__package__)
 
 
 def read_retrieval_protocol(name: str) -> RetrievalProtocol:
@@ -59,8 +57,4 @@ def read_retrieval_protocol(name: str) -> RetrievalProtocol:
     >>> read_retrieval_protocol("hescape-2025").n_devices
     4
     """
-    if name not in list_retrieval_protocols():
-        known = ", ".join(list_retrieval_protocols())
-        raise UnknownNameError(f"there is no protocol of retrieval {name!r}; known: {known}")
-    content = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
-    return check_record(content, RetrievalProtocol, f"{name}.toml")
+    return check_record(read_shipped(__package__, name, "protocol of retrieval"), RetrievalProtocol, f"{name}.toml")

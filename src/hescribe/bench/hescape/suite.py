@@ -15,7 +15,7 @@ from hescribe.bench.results import Results
 from hescribe.bench.runner import RunSummary, run_cells
 from hescribe.bench.study import Study, write_study
 from hescribe.data.toml_file import check_record
-from hescribe.errors import DataAccessError, InputError
+from hescribe.errors import InputError
 from hescribe.metrics.stats import DonorMean, donor_mean
 
 RIVAL = "ridge_retriever"  # what every aligner must beat
@@ -186,7 +186,6 @@ class HescapeResults:
             If one of them has no finished cell.
         """
         found = {name: CohortResults(Results(self.path / name)) for name in split_cohorts(self.study.cohort)}
-        for name, of in found.items():
-            if of.results.rows.empty:
-                raise DataAccessError(f"{self.path / name} holds no finished cell; give the same command again")
+        for of in found.values():
+            of.results.check_finished()
         return found

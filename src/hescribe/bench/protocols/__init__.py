@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from hescribe.bench.shipped import list_shipped, read_shipped
 from hescribe.complete.base import completers
 from hescribe.data.toml_file import Record, check_record
 from hescribe.errors import InputError, SchemaError, UnknownNameError
@@ -134,7 +135,7 @@ def read_shortcuts() -> dict[str, Shortcut]:
 
 def list_protocols() -> list[str]:
     """Return the names of the protocols that ship with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in files(__package__).iterdir() if f.name.endswith(".toml"))
+    return list_shipped(__package__)
 
 
 def read_protocol(name: str) -> Protocol:
@@ -155,9 +156,7 @@ def read_protocol(name: str) -> Protocol:
     'section'
     """
     base, *wanted = name.split(JOIN)
-    if base not in list_protocols():
-        raise UnknownNameError(f"there is no protocol {base!r}; known: {', '.join(list_protocols())}")
-    data = tomllib.loads((files(__package__) / f"{base}.toml").read_text())
+    data = read_shipped(__package__, base, "protocol")
     known = {f.name for f in fields(Protocol)}
     if unknown := sorted(set(data) - known):
         raise SchemaError(f"{base}.toml", [f"unknown key {k!r}" for k in unknown])

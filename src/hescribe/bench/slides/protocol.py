@@ -1,10 +1,9 @@
 """A protocol of slide-level tasks is data: who is held out, from how many is learned, how slides are joined."""
 
-import tomllib
-from importlib.resources import files
 from typing import Literal
 
 from hescribe.bench.protocols import JOIN
+from hescribe.bench.shipped import list_shipped, read_shipped
 from hescribe.data.toml_file import Record, check_record
 from hescribe.errors import InputError, UnknownNameError
 
@@ -40,7 +39,7 @@ class SlideProtocol(Record):
 
 def list_slide_protocols() -> list[str]:
     """Return the names of the protocols of slide-level tasks that ship with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in files(__package__).iterdir() if f.name.endswith(".toml"))
+    return list_shipped(__package__)
 
 
 def read_slide_protocol(name: str) -> SlideProtocol:
@@ -59,9 +58,7 @@ def read_slide_protocol(name: str) -> SlideProtocol:
     (1, 2, 4, 8, 16)
     """
     base, *fusions = name.split(JOIN)
-    if base not in (known := list_slide_protocols()):
-        raise UnknownNameError(f"there is no protocol of slides {base!r}; known: {', '.join(known)}")
-    content = tomllib.loads((files(__package__) / f"{base}.toml").read_text(encoding="utf-8"))
+    content = read_shipped(__package__, base, "protocol of slides")
     if odd := [f for f in fusions if f not in FUSIONS]:
         raise UnknownNameError(f"there is no fusion {odd[0]!r}; known: {', '.join(FUSIONS)}")
     if len(fusions) > 1:

@@ -185,8 +185,7 @@ class SlideResults:
         """
         found = {t.name: TaskScores(t, self.path / t.name) for t in read_slide_tasks(self.study)}
         for name, task in found.items():
-            if task.results.rows.empty:
-                raise DataAccessError(f"{self.path / name} holds no finished cell; give the same command again")
+            task.results.check_finished()
             if task.task.data_hash != task.results.plan["data_hash"]:
                 raise DataAccessError(
                     f"labels or features of {name} have changed since the run in {self.path}; run them again"
