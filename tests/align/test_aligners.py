@@ -8,6 +8,8 @@ from hescribe import keys
 from hescribe.align.base import to_pairs
 from hescribe.align.bleep import BleepAligner
 from hescribe.align.infonce import InfoNCEAligner
+from hescribe.align.mclstexp import MclstexpAligner
+from hescribe.align.robust import RobustAligner
 from hescribe.align.siglip import SigLIPAligner
 from hescribe.data.cohort import Cohort
 from hescribe.encode.frozen_images import ImageScale
@@ -16,7 +18,9 @@ from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, PanelError, TrainingError
 from hescribe.metrics.retrieval import score_retrieval
 from hescribe.testing.gene_encoders import write_tiny_nicheformer
+from hescribe.train import contrastive
 from hescribe.train.contrastive import sigmoid_pair_loss
+from hescribe.train.turns import take_turns
 
 SMALL = {
     "encoder": "color",
@@ -181,6 +185,47 @@ class TestBadInput:
         fitted = InfoNCEAligner(**SMALL | {"epochs": 1}).fit(cohort)
         with pytest.raises(InputError, match="no spot of cohort colour is kept"):
             to_pairs(fitted, cohort.map(lambda s: s.with_kept(np.zeros(49, dtype=bool))))
+
+
+class TestBalancedDonors:
+    def uneven(self, cohort):
+        """One donor with all of its spots, the other with four a section."""
+        train, _ = split(cohort)
+        return train.map(lambda s: s if s.donor == "D0" else s.with_kept(np.arange(49) < 4))
+
+    def test_batches_hold_as_many_spots_of_a_small_donor(self, cohort, monkeypatch):
+        seen = {}
+
+        def watch(network, x, take, loss, recipe, *, snapshots, group, balance):
+            seen["balance"] = balance
+            return real(network, x, take, loss, recipe, snapshots=snapshots, group=group, balance=balance)
+
+        real = contrastive.train_towers
+        monkeypatch.setattr(contrastive, "train_towers", watch)
+        InfoNCEAligner(**SMALL | {"epochs": 1}, balance_donors=True).fit(self.uneven(cohort))
+        assert [str(d) for d, n in zip(*np.unique(seen["balance"], return_counts=True), strict=True)] == ["D0", "D1"]
+        assert np.unique(seen["balance"], return_counts=True)[1].tolist() == [98, 8]
+        drawn = seen["balance"][take_turns(seen["balance"], np.random.default_rng(0))]
+        assert np.unique(drawn, return_counts=True)[1].tolist() == [53, 53]
+        InfoNCEAligner(**SMALL | {"epochs": 1}).fit(self.uneven(cohort))
+        assert seen["balance"] is None
+
+    def test_they_change_what_is_learned(self, cohort):
+        one, other = (
+            InfoNCEAligner(**SMALL | {"epochs": 2}, balance_donors=b).fit(self.uneven(cohort)).embed_image(cohort[0])
+            for b in (False, True)
+        )
+        assert np.abs(one - other).max() > 0.01
+
+    @pytest.mark.parametrize("aligner", [InfoNCEAligner, SigLIPAligner, BleepAligner, MclstexpAligner, RobustAligner])
+    def test_a_cohort_of_one_donor_is_refused(self, cohort, aligner):
+        one = cohort.map(lambda s: s if s.donor == "D1" else s.with_kept(np.zeros(49, dtype=bool)))
+        with pytest.raises(InputError, match=r"every train spot is of donor D1; give sections of more donors, or bal"):
+            aligner(**SMALL, balance_donors=True).fit(one)
+
+    def test_an_inner_fold_of_one_donor_takes_its_spots_as_they_come(self, cohort):
+        train, _ = split(cohort)
+        assert InfoNCEAligner(**SMALL | {"epochs": None}, balance_donors=True).fit(train).epochs_ in {2, 5, 10, 20, 40}
 
 
 def test_pairs_hold_kept_spots_with_their_depth_and_place(cohort):

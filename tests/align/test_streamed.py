@@ -61,6 +61,16 @@ def test_each_view_of_robust_is_fitted(cohort, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(robust.views)
 
 
+@pytest.mark.parametrize("aligner", [InfoNCEAligner, RobustAligner])
+def test_donors_are_balanced_from_disk_too_and_one_is_refused(aligner, cohort, tmp_path):
+    train, test = split(cohort)
+    uneven = train.map(lambda s: s if s.donor == "D0" else s.with_kept(np.arange(49) < 10))
+    given = {**SMALL, "batch_size": 32, "balance_donors": True}
+    assert auc(fit_streamed(aligner(**given), lambda: iter(uneven), tmp_path / "two"), test) > 0.6
+    with pytest.raises(InputError, match="batches cannot be balanced among donors: every train spot is of donor D2"):
+        fit_streamed(aligner(**given), lambda: iter(test), tmp_path / "one")
+
+
 def test_no_more_than_one_section_is_held(tmp_path):
     """A section must be gone before the one after the next is asked for."""
     alive = []

@@ -147,3 +147,28 @@ def test_damage_is_named_with_its_file(pairs, damage, told):
 def test_a_folder_without_pairs_is_named(tmp_path):
     with pytest.raises(DataAccessError, match=r"holds no pairs: pairs\.json cannot be read"):
         PairShards.open(tmp_path)
+
+
+def test_donors_of_uneven_size_share_every_batch(tmp_path):
+    """Eight sections of one donor and a small one of another: without balance a batch has 3 % of the second."""
+    sides = [np.full((600, 2), i, dtype=np.float32) for i in range(8)] + [np.full((150, 2), 8.0, dtype=np.float32)]
+    pairs = write_pairs(tmp_path / "pairs", [(x, x) for x in sides])
+    donors = np.array(["A"] * 8 + ["B"])
+    found = [(x, shard) for x, _, shard in pairs.batches(64, seed=0, epoch=1, balance=donors)]
+    for x, shard in found:
+        np.testing.assert_array_equal(x[:, 0].numpy(), shard.numpy())  # its vectors are still those of its section
+    of_b = np.array([(shard == 8).sum().item() for _, shard in found[:-1]])
+    assert np.abs(of_b - 32).max() <= 1
+    as_they_come = [(shard == 8).sum().item() for *_, shard in pairs.batches(64, seed=0, epoch=1)]
+    assert sum(as_they_come) == 150
+
+
+def test_an_epoch_of_even_donors_goes_on_as_it_began(tmp_path):
+    x = np.arange(4000, dtype=np.float32).reshape(-1, 2) / 4
+    pairs = write_pairs(tmp_path / "pairs", [(x[:1500], x[:1500]), (x[1500:], x[1500:])])
+    donors = np.array(["A", "B"])
+    one, same, next_ = (
+        torch.cat([s for _, _, s in pairs.batches(64, seed=0, epoch=e, balance=donors)]) for e in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, next_)

@@ -69,6 +69,9 @@ class TowerAligner(Params):
         0 leaves the heads as they were drawn.
     lr, weight_decay, batch_size, seed
         Of the training.
+    balance_donors
+        Fill batches with equally many spots of every train donor, those of a small one more than once in a pass; else
+        each spot comes once.
     """
 
     encoder: str = "efficientnet_lite0"
@@ -91,6 +94,7 @@ class TowerAligner(Params):
     weight_decay: float = 1e-2
     batch_size: int = 256
     seed: int = 0
+    balance_donors: bool = False
 
     @abstractmethod
     def loss_of(self, network: "Towers") -> "Loss":
@@ -100,6 +104,15 @@ class TowerAligner(Params):
         """Return the group of each kept spot, for a loss that reads it; None for one that does not."""
         return None
 
+    def check_donors(self, train: Cohort) -> None:
+        """Raise ``InputError`` if donors are to be balanced and all kept spots are of one."""
+        donors = sorted({s.donor for s in train if s.kept.any()})
+        if self.balance_donors and len(donors) < 2:
+            raise InputError(
+                f"batches cannot be balanced among donors: every train spot is of donor {donors[0]}; give sections of "
+                "more donors, or balance_donors=False"
+            )
+
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Fit the gene encoder and train both heads.
 
@@ -107,7 +120,7 @@ class TowerAligner(Params):
         ------
         InputError
             If a parameter is out of its limits or has no effect, fewer than 2 spots are kept, a section has no image or
-            no counts, or an encoder gives values that are not finite.
+            no counts, an encoder gives values that are not finite, or donors are to be balanced and there is one.
         PanelError
             If the gene encoder knows less than half of the panel.
         TrainingError
@@ -116,6 +129,7 @@ class TowerAligner(Params):
         self.check_params()
         if (n_kept := sum(int(s.kept.sum()) for s in train)) < 2:
             raise InputError(f"an aligner needs at least 2 train spots to tell apart, got {n_kept}")
+        self.check_donors(train)
         self.epochs_ = self._choose_epochs(train, val) if self.epochs is None else self.epochs
         (fitted,) = self._learn(train, (self.epochs_,))
         self.genes_ = train.genes
@@ -206,7 +220,11 @@ class TowerAligner(Params):
         states = [{k: v.clone() for k, v in network.state_dict().items()}]
         if epochs != (0,):
             take, group = self.expression_of(train, prepared.y), self.group_of(train)
-            states = train_towers(network, prepared.start.x, take, loss, recipe, snapshots=epochs, group=group)
+            donors = np.repeat([s.donor for s in train], [int(s.kept.sum()) for s in train])
+            states = train_towers(
+                network, prepared.start.x, take, loss, recipe, snapshots=epochs, group=group,
+                balance=donors if self.balance_donors else None,
+            )  # fmt: skip
         return [self.keep(prepared, network, weights) for weights in states]
 
     def _choose_epochs(self, train: Cohort, val: Cohort | None) -> int:

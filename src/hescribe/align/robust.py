@@ -50,6 +50,8 @@ class RobustAligner(Params):
         Passes over the train spots; None chooses them for each view: see ``TowerAligner``.
     lr, batch_size, seed
         Of the training.
+    balance_donors
+        See ``TowerAligner``.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class RobustAligner(Params):
     lr: float = 1e-3
     batch_size: int = 256
     seed: int = 0
+    balance_donors: bool = False
 
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Train the heads of every view: see ``TowerAligner.fit``."""
@@ -108,6 +111,7 @@ class RobustAligner(Params):
             lr=self.lr,
             batch_size=self.batch_size,
             seed=self.seed,
+            balance_donors=self.balance_donors,
         )
         color = network.with_params(encoder="color", fov_um=None, n_components=N_COLOURS)
         every = dict(zip(VIEWS, (color, network), strict=True))

@@ -64,9 +64,9 @@ def fit_streamed(
     Raises
     ------
     InputError
-        If the aligner trains its encoder, reads neighbours, or has no ``epochs``; if sections differ in genes, or fewer
-        than 2 spots are kept; or if the folder holds pairs of other sections or another encoder, or a training of more
-        epochs.
+        If the aligner trains its encoder, reads neighbours, or has no ``epochs``; if sections differ in genes, fewer
+        than 2 spots are kept, or donors are to be balanced and there is one; or if the folder holds pairs of other
+        sections or another encoder, or a training of more epochs.
     DataAccessError
         If the folder cannot be written.
 
@@ -99,12 +99,14 @@ def _fit(aligner: Tower, sections: Callable[[], Iterable[Section]], folder: Path
     images, epochs = _check(aligner)
     share = n_sample / _count(sections())
     drawn, parts = _sample(images, sections(), share, aligner.seed)
-    train = Cohort(parts, DatasetCard(id=cohort))
+    train = Cohort(parts, DatasetCard(id=cohort))  # a section for each shard
+    aligner.check_donors(train)
     prepared = aligner.prepare_from(images.begin(drawn), train)
     pairs = _pairs(aligner, images, prepared, sections, folder / PAIRS)
     network, loss, recipe = aligner.build(prepared)
     weights = train_towers_on(
         network, pairs, loss, recipe, n_epochs=epochs, grouped=aligner.group_of(train) is not None,
+        balance=np.array([s.donor for s in train]) if aligner.balance_donors else None,
         checkpoint=folder / f"{_training(aligner, pairs)}.safetensors",
     )  # fmt: skip
     aligner.epochs_, aligner.genes_ = epochs, train.genes

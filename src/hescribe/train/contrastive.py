@@ -178,6 +178,7 @@ def train_towers(
     *,
     snapshots: tuple[int, ...],
     group: Tensor | None = None,
+    balance: np.ndarray | None = None,
 ) -> list[dict[str, Tensor]]:
     """Return the weights after chosen epochs of training on pairs; processes that share it compare all of a batch.
 
@@ -195,6 +196,8 @@ def train_towers(
         Ascending numbers of epochs.
     group
         Of each spot, shape ``(n_spots,)``, for a loss that reads it.
+    balance
+        See ``train.loop.train_network``.
     """
 
     def of_batch(image: Tensor, rows: Tensor) -> Tensor:
@@ -204,7 +207,7 @@ def train_towers(
         return loss(*map(gather, halves), network.scale(), **more)
 
     pairs = torch.from_numpy(x), torch.arange(len(x))
-    return train_network(network, of_batch, pairs, recipe, snapshots=snapshots, shared=True)
+    return train_network(network, of_batch, pairs, recipe, snapshots=snapshots, shared=True, balance=balance)
 
 
 def embed_spots(network: Towers, take: Take, n_spots: int, *, chunk: int = CHUNK) -> np.ndarray:

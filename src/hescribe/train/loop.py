@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hescribe.errors import InputError, TrainingError
 from hescribe.progress import track
 from hescribe.train.dist import average_gradients, own_part, rank, start_alike
+from hescribe.train.turns import take_turns
 
 WARM_UP = 0.05  # share of the steps in which the step size of "cosine" rises
 
@@ -160,6 +162,7 @@ def train_network(
     *,
     snapshots: tuple[int, ...],
     shared: bool = False,
+    balance: np.ndarray | None = None,
 ) -> list[dict[str, Tensor]]:
     """Train a network and return its weights after chosen epochs.
 
@@ -178,6 +181,8 @@ def train_network(
     shared
         Each process takes its part of every batch, and the loss is that of the whole: see ``train.dist.gather``. Else
         every process trains alike.
+    balance
+        Group of each row, of which a batch holds equally many: see ``take_turns``. None takes rows as they come.
 
     Raises
     ------
@@ -197,7 +202,10 @@ def train_network(
     with seeded(recipe.seed + rank() * shared), _one_thread():
         for epoch in track(range(1, snapshots[-1] + 1), "training", snapshots[-1]):
             network.train()
-            for step, rows in enumerate(torch.randperm(len(data[0]), generator=order).split(recipe.batch_size)):
+            every = torch.randperm(len(data[0]), generator=order)
+            if balance is not None:
+                every = torch.from_numpy(take_turns(balance, np.random.default_rng((recipe.seed, epoch))))
+            for step, rows in enumerate(every.split(recipe.batch_size)):
                 batch = tuple(t[own_part(rows) if shared else rows] for t in tensors)
                 learn(optimiser, loss(*batch), f"epoch {epoch}, step {step}", last, shared=shared)
             last = weights_of(network)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hescribe._support import write_whole_folder
 from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.train.turns import take_turns
 
 INDEX = "pairs.json"
 FORMAT = 1
@@ -99,7 +100,13 @@ class PairShards:
         return parts[0], parts[1]
 
     def batches(
-        self, batch_size: int, *, seed: int, epoch: int, few_sections: bool = False
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        few_sections: bool = False,
+        balance: np.ndarray | None = None,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield all pairs once, in an order that seed and epoch fix alone.
 
@@ -114,6 +121,9 @@ class PairShards:
             Of the order.
         few_sections
             Take a batch from few blocks, so that it holds several spots of each of their sections.
+        balance
+            Group of each shard. Groups take turns, in blocks and in the rows of a pool: a batch holds equally many
+            pairs of each that is in the pool, those of a small group more than once in an epoch.
 
         Yields
         ------
@@ -121,11 +131,11 @@ class PairShards:
         """
         rng = np.random.default_rng((seed, epoch))
         blocks = [(i, start, min(start + BLOCK, n)) for i, n in enumerate(self.n_rows) for start in range(0, n, BLOCK)]
-        order = rng.permutation(len(blocks))
+        order = _order(np.array([shard for shard, *_ in blocks]), balance, rng)
         left, n_blocks = _empty(self.n_dims, 0), FEW if few_sections else POOL
         for at in range(0, len(order), n_blocks):
             pool = self._pool([blocks[b] for b in order[at : at + n_blocks]], left)
-            rows = rng.permutation(len(pool[2]))
+            rows = _order(pool[2], balance, rng)
             n_used = len(rows) if at + n_blocks >= len(order) else len(rows) // batch_size * batch_size
             for start in range(0, n_used, batch_size):
                 image, expression, shard = (part[rows[start : start + batch_size]] for part in pool)
@@ -134,7 +144,7 @@ class PairShards:
                     torch.from_numpy(expression.astype(np.float32)),
                     torch.from_numpy(shard),
                 )
-            left = tuple(part[rows[n_used:]] for part in pool)  # type: ignore[assignment]
+            left = tuple(part[rows[n_used:]] for part in pool)
 
     def _pool(self, blocks: list[tuple[int, int, int]], left: "_Pool") -> "_Pool":
         """Return the rows of some blocks behind those that were left of the last pool."""
@@ -200,6 +210,11 @@ def write_pairs(folder: Path, parts: Iterable[tuple[np.ndarray, np.ndarray]], *,
         index = {name: value for name, value in asdict(pairs).items() if name != "folder"}
         (tmp / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return pairs
+
+
+def _order(shards: np.ndarray, balance: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Return an order of what lies in some shards: any, or one in which their groups take turns."""
+    return rng.permutation(len(shards)) if balance is None else take_turns(balance[shards], rng)
 
 
 def _file(folder: Path, shard: int, side: str) -> Path:

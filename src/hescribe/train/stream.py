@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from hescribe.ahead import ahead
@@ -80,6 +81,7 @@ def train_towers_on(
     *,
     n_epochs: int,
     grouped: bool = False,
+    balance: np.ndarray | None = None,
     checkpoint: Path | None = None,
 ) -> dict[str, Tensor]:
     """Train two towers on pairs on disk, and return their weights: see ``train.contrastive.train_towers``.
@@ -94,6 +96,8 @@ def train_towers_on(
         See ``train_stream``.
     grouped
         Whether the loss reads the section of each spot; a batch then holds several spots of few sections.
+    balance
+        See ``PairShards.batches``.
     """
 
     def of_batch(image: Tensor, expression: Tensor, section: Tensor) -> Tensor:
@@ -102,6 +106,7 @@ def train_towers_on(
         return loss(*map(gather, halves), network.scale(), **more)
 
     def batches(epoch: int) -> Iterable[tuple[Tensor, ...]]:
-        return ahead(pairs.batches(recipe.batch_size, seed=recipe.seed, epoch=epoch, few_sections=grouped))
+        how = {"seed": recipe.seed, "epoch": epoch}
+        return ahead(pairs.batches(recipe.batch_size, **how, few_sections=grouped, balance=balance))
 
     return train_stream(network, of_batch, batches, recipe, n_epochs=n_epochs, checkpoint=checkpoint)
