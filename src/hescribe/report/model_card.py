@@ -9,6 +9,7 @@ from typing import Any
 from hescribe._support import write_whole
 from hescribe.bench.doubt import UNKNOWN
 from hescribe.bench.model_folder import ModelInfo
+from hescribe.bench.model_terms import inherited_licences, short_licence
 from hescribe.bench.scores import Score
 from hescribe.cards import MethodCard
 from hescribe.metrics.stats import MIN_DONORS
@@ -53,6 +54,8 @@ class ModelFacts:
         Where not to use the model, a sentence each.
     cite
         What to cite.
+    licence
+        Under whose terms the model stands, in a sentence or two.
     """
 
     info: ModelInfo
@@ -66,6 +69,7 @@ class ModelFacts:
     best: list[tuple[str, dict[str, Any]]]
     limits: list[str]
     cite: list[str]
+    licence: str
 
 
 def describe_model(info: ModelInfo) -> ModelFacts:
@@ -87,6 +91,7 @@ def describe_model(info: ModelInfo) -> ModelFacts:
         trust={k: n for k, n in trust.items() if n}, best=[g for g in best if g[1].get("pearson")][:N_GENES],
         limits=_limits(info, own, without_depth, trust["predictable"]),
         cite=[*filter(None, [method.paper]), *encoder, f"data: {info.citation}", f"HEscribe {info.version}"],
+        licence=_tell_licence(info),
     )  # fmt: skip
 
 
@@ -125,14 +130,16 @@ def render_readme(info: ModelInfo) -> str:
     Its fields are those of huggingface.co/docs/hub/model-cards. What comes from data cannot become markup.
     """
     facts = describe_model(info)
-    licence = info.licence.lower()
+    licences = dict(inherited_licences(info))
+    licence = short_licence(next(iter(licences))) if len(licences) == 1 else ""
     front: dict[str, Any] = {
         "library_name": "hescribe",
         "license": licence if licence in HUB_LICENCES else "other",
         "tags": ["histology", "spatial-transcriptomics", "gene-expression", *(["synthetic"] if info.synthetic else [])],
     }
     if licence not in HUB_LICENCES:
-        front["license_name"] = info.licence
+        several = " and ".join(f"{name} ({whose})" for name, whose in licences.items())
+        front["license_name"] = several if len(licences) > 1 else next(iter(licences))
     if facts.own is not None and facts.own.value is not None:
         result = {
             "task": {"type": "other", "name": "gene expression from H&E, held-out donors"},
@@ -208,6 +215,17 @@ def _limits(info: ModelInfo, own: Score | None, without_depth: Score | None, n_p
         limits.append(f"{info.undefined[0].upper()}{info.undefined[1:]}.")
     limits.append("It predicts relative expression, ln(1 + 10⁴ · count / depth): no counts, and no cells.")
     return limits
+
+
+def _tell_licence(info: ModelInfo) -> str:
+    """Return under whose terms a model stands, and what its encoder asks of who uses it."""
+    bound = " and ".join(f"{name} of its {whose}" for name, whose in inherited_licences(info))
+    gated = (
+        f" Encoder {info.encoder['name']} is gated: who predicts must accept its makers' terms and have its weights."
+        if info.encoder and info.encoder.get("gated")
+        else ""
+    )
+    return f"{bound}.{gated}"
 
 
 def _listed(value: object) -> str:
