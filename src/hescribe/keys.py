@@ -24,6 +24,7 @@ DRIVER = "driver"  # var: what moves a gene of a synthetic cohort
 
 DROPPED_SPOTS = "dropped_spots"  # uns: names of the spots left out at import
 N_GENES_MEASURED = "n_genes_measured"  # uns: genes in the section's own table, before the cut to the panel
+SEEN = "seen"  # uns: where the encoder of these features has seen this tissue, if it was trained on it
 GENE_ID = "gene_id"  # var: stable identifier of the gene, where the name is a symbol
 
 # Layers of the SpaRED preparation, by SpaRED's names. d_: zeros filled by the adaptive median filter;

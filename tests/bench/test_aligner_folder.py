@@ -20,6 +20,7 @@ from hescribe.encode.features import embed_section, embed_tiles
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import DataAccessError, FormatError, InputError, LeakageError
 from hescribe.predict.ridge import RidgePredictor
+from hescribe.slide.bag_files import FileBag
 from hescribe.testing.cohorts import raw_colour_cohort
 
 RULE = replace(read_protocol("donor-v1"), n_genes=12)
@@ -138,5 +139,10 @@ def test_command_line_fits_an_aligner_and_embeds_with_it(tmp_path):
     assert [s["n_dims"] for s in said["sections"]] == [8, 8]
     table = anndata.read_h5ad(tmp_path / "E" / "s0.h5ad")
     np.testing.assert_allclose(np.linalg.norm(table.obsm["X_M"], axis=1), 1, atol=1e-5)
+    assert FileBag(tmp_path / "E" / "s0.h5ad").read_seen() == "colour itself"
+    other = replace(one, card=replace(one.card, id="other"))
+    write_cohort(other, tmp_path / "D")
+    say("embed", tmp_path / "D", "--encoder", tmp_path / "M", "--out", tmp_path / "F")
+    assert FileBag(tmp_path / "F" / "s0.h5ad").read_seen() is None
     assert "predicts no expression" in say("predict", tmp_path / "M", tmp_path / "C", "--out", tmp_path / "P")
     assert "exists" in say("fit", "siglip", tmp_path / "C", "--out", tmp_path / "M")

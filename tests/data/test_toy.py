@@ -98,6 +98,23 @@ def test_seeds_give_other_cohorts():
     assert a.image.fingerprint != b.image.fingerprint
 
 
+def test_a_grade_makes_nuclei_larger_and_moves_genes_of_their_size_in_its_donor_alone():
+    """A mutation-like effect: what the image shows of the nuclei, and the genes that follow them."""
+    plain, mutated = (toy_cohort(3, n_donors=2, n_spots=60, mpp=2.0, grades=g) for g in ((0.0, 0.0), (0.0, 2.0)))
+    assert (plain[0].image.read(0, 0, (400, 400), 2.0) == mutated[0].image.read(0, 0, (400, 400), 2.0)).all()
+    assert (
+        plain[0].image.fingerprint
+        == mutated[0].image.fingerprint
+        == toy_cohort(3, n_spots=60, mpp=2.0)[0].image.fingerprint
+    )
+    assert plain[1].image.fingerprint != mutated[1].image.fingerprint
+    moved = np.abs(mutated[1].layer("truth_visible") - plain[1].layer("truth_visible")).mean(axis=0)
+    driver = plain[1].table.var["driver"].to_numpy()
+    assert moved[driver == "size"].mean() > 3 * moved[driver == "noise"].mean()
+    with pytest.raises(InputError, match="grades has 1 numbers for 2 donors"):
+        toy_cohort(3, n_donors=2, grades=(1.0,))
+
+
 def test_fingerprint_changes_with_everything_that_changes_a_pixel():
     options = [{}, {"mpp": 2.0}, {"pitch_um": 150.0}, {"organs": ("colon",)}, {"n_spots": 7}]
     base = {"n_donors": 1, "n_spots": 6, "n_genes": 2}

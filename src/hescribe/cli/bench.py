@@ -7,7 +7,7 @@ import typer
 
 from hescribe.cli.hescape import run_hescape
 from hescribe.cli.output import OUTPUT, command, tell_spread
-from hescribe.cli.slides import run_slide_suite, write_slide_page
+from hescribe.cli.slides import run_slide_suite, show_feature_gains, write_slide_page
 
 if TYPE_CHECKING:
     from hescribe.bench.results import Results
@@ -175,6 +175,16 @@ def report(out: Annotated[Path, typer.Argument(help="Folder given to bench run -
     results = Results(out)
     page = write_completion_report(results) if results.suite == "completion" else write_report(results)
     OUTPUT.result({"page": str(page), "n_missing": results.n_missing}, str(page))
+
+
+@app.command(epilog="Examples: hescribe bench compare aligned frozen   |   hescribe bench compare R S --json")
+@command
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of the suite spade.")],
+    base: Annotated[Path, typer.Argument(help="Folder of a run alike but for --features.")],
+) -> None:
+    """Show what slides tell from other features: one run of the suite spade above another, paired."""
+    show_feature_gains(run, base)
 
 
 @app.command(

@@ -54,9 +54,14 @@ def embed(
     """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
     from anndata import AnnData  # noqa: PLC0415 - the command line starts fast
 
+    from hescribe import keys  # noqa: PLC0415
+    from hescribe.bench.leakage import find_trained_dataset  # noqa: PLC0415
+    from hescribe.data.folder import read_index  # noqa: PLC0415
     from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
+    from hescribe.encode.base import create_encoder  # noqa: PLC0415
     from hescribe.encode.features import embed_section  # noqa: PLC0415
 
+    cohort, trained_on = read_index(source).id if source.is_dir() else "", create_encoder(encoder).card.trained_on
     key = f"X_{Path(encoder).name.replace(':', '_')}"
     done = []
     for section in _sections(source, mpp, pitch_um):
@@ -68,6 +73,8 @@ def embed(
         if out is not None:
             blind = section.blind().table
             table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), key: x})
+            if seen := find_trained_dataset(trained_on, cohort, [section.id]):
+                table.uns[keys.SEEN] = seen  # a benchmark of slides refuses such features
             write_h5ad(table, out / f"{section.id}.h5ad")
     OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
     OUTPUT.table(done)

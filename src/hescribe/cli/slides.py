@@ -46,3 +46,29 @@ def write_slide_page(path: Path) -> None:
     results = SlideResults(path)
     page = write_slide_report(results)
     OUTPUT.result({"page": str(page), "n_missing": sum(t.results.n_missing for t in results.tasks.values())}, str(page))
+
+
+def show_feature_gains(run: Path, base: Path) -> None:
+    """Compare two runs of slide-level tasks that differ in their features, and show what one adds to the other."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from hescribe.bench.slides.compare import compare_features  # noqa: PLC0415 - the command line starts fast
+
+    gains = compare_features(run, base)
+    OUTPUT.result({"run": str(run), "base": str(base), "table": [asdict(g) for g in gains]})
+    OUTPUT.table(
+        [
+            {
+                "task": g.task,
+                "model": g.model,
+                "metric": g.metric,
+                run.name: g.value,
+                base.name: g.base,
+                "gain": g.gain,
+                "interval": None if g.low is None else f"[{g.low:+.3f}, {g.high:+.3f}]",
+                "donors": g.n_donors,
+            }
+            for g in gains
+        ],
+        f"{run} above {base}",
+    )

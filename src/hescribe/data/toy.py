@@ -5,7 +5,7 @@ calibrated (docs/toy.md). It is frozen: any change of its output makes it toy@2.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from hescribe.errors import InputError
 from hescribe.units import check_mpp, to_px
 
 VERSION = "toy@1"
+OF_GRADE = np.array([0, 0, 0, 0, 1.0])  # of the tilt of a donor, what is nuclear grade
 GOLDEN = (5**0.5 - 1) / 2  # steps of the golden ratio fill an interval evenly, however many are taken
 
 
@@ -45,6 +46,7 @@ class _Donor:
     tilt: np.ndarray
     stain: Stain
     sampling: Sampling
+    grade: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def toy_cohort(
     organs: tuple[str, ...] = ("breast",),
     pitch_um: float = 200.0,
     mpp: float = 1.0,
+    grades: tuple[float, ...] = (),
 ) -> Cohort:
     """Generate a synthetic cohort whose true expression is known.
 
@@ -95,6 +98,9 @@ def toy_cohort(
         Distance between neighbouring spots; a small one (10) puts 100,000 spots on one image of normal size.
     mpp
         um per pixel of the images.
+    grades
+        Added to the nuclear grade of each donor, as a mutation would: nuclei of the tumour become larger and more
+        crowded, and with them genes whose driver is size or density change. Empty adds nothing.
 
     Returns
     -------
@@ -104,7 +110,7 @@ def toy_cohort(
     Raises
     ------
     InputError
-        If a number is out of range or an organ is unknown.
+        If a number is out of range, an organ is unknown, or there is not one grade for each donor.
 
     Examples
     --------
@@ -115,12 +121,15 @@ def toy_cohort(
     _check_least(seed=(seed, 0), n_donors=(n_donors, 1), sections_per_donor=(sections_per_donor, 1))
     _check_least(n_spots=(n_spots, 1), n_genes=(n_genes, 2))
     _check_choices(organs, pitch_um)
+    if grades and len(grades) != n_donors:
+        raise InputError(f"toy_cohort: grades has {len(grades)} numbers for {n_donors} donors; give one for each")
     scale = _Scale(n_spots, pitch_um, check_mpp(mpp, VERSION))
     panel = draw_panel(_rng(seed, 0), n_genes)
     first = float(_rng(seed, 2).random())
     sections = []
     for i in range(n_donors):
         donor = _draw_donor(_rng(seed, 1, i), i, organs[i % len(organs)], panel, (first + i * GOLDEN) % 1)
+        donor = replace(donor, grade=grades[i]) if grades else donor
         for j in range(sections_per_donor):
             name = f"{donor.id}S{j + 1}" if sections_per_donor > 1 else donor.id
             sections.append(_draw_section((seed, 1, i, j), name, donor, panel, scale))
@@ -151,7 +160,7 @@ def _draw_donor(rng: np.random.Generator, i: int, organ: str, panel: Panel, leve
 def _draw_section(branch: tuple[int, ...], name: str, donor: _Donor, panel: Panel, scale: _Scale) -> Section:
     for_tissue, for_image, for_counts = (_rng(*branch, part) for part in range(3))
     pitch_um, mpp = scale.pitch_um, scale.mpp
-    tissue = draw_tissue(for_tissue, ORGANS[donor.organ], scale.n_spots, pitch_um, donor.tilt)
+    tissue = draw_tissue(for_tissue, ORGANS[donor.organ], scale.n_spots, pitch_um, donor.tilt + donor.grade * OF_GRADE)
     pixels = render(for_image, tissue, vary_stain(for_image, donor.stain), mpp)
     features = visible_features(tissue, pitch_um)
     share, visible = draw_truth(for_counts, panel, donor.sampling, tissue, features)
@@ -178,7 +187,8 @@ def _draw_section(branch: tuple[int, ...], name: str, donor: _Donor, panel: Pane
         mpp=mpp,
         mpp_source="synthetic",
     )
-    fingerprint = hashlib.sha256(f"{VERSION} {branch} {scale} {donor.organ}".encode()).hexdigest()
+    drawn = f"{VERSION} {branch} {scale} {donor.organ}{f' {donor.grade}' if donor.grade else ''}"
+    fingerprint = hashlib.sha256(drawn.encode()).hexdigest()
     return Section(name, donor.id, table, ArrayImage(pixels, mpp, fingerprint), card)
 
 

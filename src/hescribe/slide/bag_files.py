@@ -56,6 +56,10 @@ class FileBag:
             raise FormatError(f"{self.path} has {len(places.xy)} places for {n_tiles} tiles; embed the slide again")
         return places
 
+    def read_seen(self) -> str | None:
+        """Return where the encoder of the features has seen this tissue in its training, if the file says so."""
+        return _read(self.path, _read_h5ad_seen) if self.path.suffix == ".h5ad" else None
+
 
 def read_bags(folder: Path) -> dict[str, FileBag]:
     """Return the bags of a folder by the names of their slides; no vector is read yet.
@@ -160,6 +164,13 @@ def _read_h5ad_places(path: Path) -> Places | None:
         if keys.SPATIAL_UM not in file["obsm"]:
             return None
         return Places(np.asarray(file["obsm"][keys.SPATIAL_UM][()], dtype=np.float64), None, "um")
+
+
+def _read_h5ad_seen(path: Path) -> str | None:
+    with h5py.File(path) as file:
+        if keys.SEEN not in file.get("uns", ()):
+            return None
+        return str(file["uns"][keys.SEEN].asstr()[()])
 
 
 def _no_places(path: Path) -> Places | None:

@@ -19,7 +19,7 @@ from hescribe.bench.slides.task import SlideTask
 from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
 from hescribe.bench.study import Study, write_study
 from hescribe.bench.task import POOLED
-from hescribe.errors import InputError
+from hescribe.errors import InputError, LeakageError
 from hescribe.metrics.slides import balanced_accuracy, concordance, macro_auc, quadratic_kappa
 from hescribe.slide.bag_files import read_bags
 from hescribe.slide.base import slide_models
@@ -39,9 +39,17 @@ def read_slide_tasks(study: Study) -> list[SlideTask]:
         If labels and features do not match, or no column is of a task.
     UnknownNameError
         If there is no such protocol.
+    LeakageError
+        If features are of an encoder, or an aligner, that was trained on a slide.
     """
     bags, table = read_bags(Path(study.features)), read_labels(Path(study.labels))
     protocol = read_slide_protocol(study.protocol)
+    for name, bag in bags.items():
+        if seen := bag.read_seen():
+            raise LeakageError(
+                f"features of slide {name} are of an encoder that was trained on {seen}: scores would be too good; "
+                "embed with one that was fitted on another cohort"
+            )
     return [SlideTask.of(card, table, bags, protocol) for card in find_tasks(table)]
 
 

@@ -106,14 +106,23 @@ class TaskScores:
             chance_sd=None, ceiling=None, by_donor={}, control="", seconds=float(own["seconds"].sum()),
         )  # fmt: skip
 
-    def gain(self, model: str, other: str, at: str, metric: str) -> tuple[float, float, float] | None:
+    def gain(
+        self, model: str, other: str, at: str, metric: str, *, of: "TaskScores | None" = None
+    ) -> tuple[float, float, float] | None:
         """Return what a model scores above another, with the 95 % interval over donors.
 
         None where the run is not finished, nothing can be compared, or there are fewer than five donors.
+
+        Parameters
+        ----------
+        model, other, at, metric
+            As of ``draws``.
+        of
+            Run of the other: the same slides in the same folds. This one by default.
         """
         if self.results.n_missing or len(self._donors) < MIN_DONORS:
             return None
-        (one, ours), (two, theirs) = (self.draws(m, at, metric) for m in (model, other))
+        (one, ours), (two, theirs) = self.draws(model, at, metric), (of or self).draws(other, at, metric)
         if not len(ours) or not np.isfinite(one - two).any():
             return None
         low, high = np.percentile(ours - theirs, [2.5, 97.5])
