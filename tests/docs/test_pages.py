@@ -11,6 +11,7 @@ from hescribe.bench.study import Study, read_study
 from hescribe.data.manifest import Manifest
 from hescribe.data.toml_file import read_toml
 from hescribe.encode.hub_model import HubModel, hub_models
+from hescribe.predict.external import ToolFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,6 +64,12 @@ def test_the_example_of_a_study_is_valid(tmp_path):
     study = read_study(path)
     assert isinstance(study, Study)
     assert set(study.models) <= {*RUNGS, *CONTROLS}
+
+
+def test_the_example_of_another_tools_facts_is_valid(tmp_path):
+    path = tmp_path / "predictions.toml"
+    path.write_text(toml_block("docs/other-tools.md", "predictions.toml"))
+    assert read_toml(path, ToolFacts).train_donors_of["A1"] == ("B", "C")
 
 
 def test_the_example_of_an_entry_point_names_our_group():

@@ -166,7 +166,8 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
         }  # fmt: skip
         for metric in (all_metrics()[m] for m in task.protocol.metrics):
             rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
-        rows += _recall([predicted[s.id].recall for s in sections], context)
+        rows += _remark("neighbour_recall", min, [predicted[s.id].recall for s in sections], context)
+        rows += _remark("share_filled", max, [predicted[s.id].filled for s in sections], context)
     kept = {} if control else {s: p.mean.astype(np.float32) for s, p in predicted.items()}
     return CellResult(rows, kept, {s: p.ood for s, p in predicted.items() if p.ood is not None})
 
@@ -301,15 +302,21 @@ def _score(
     return rows
 
 
-def _recall(recalls: Sequence[float | None], context: dict[str, Any]) -> list[Row]:
-    """Return the row that says what an approximate search found of the true neighbours; none if all was exact."""
-    approximate = [r for r in recalls if r is not None]
-    if not approximate:
+def _remark(
+    name: str, worst: Callable[[list[float]], float], values: Sequence[float | None], context: dict[str, Any]
+) -> list[Row]:
+    """Return the row that says what a prediction lacks, of the section where it lacks most; none where nothing can.
+
+    ``neighbour_recall``: what an approximate search found of the true neighbours. ``share_filled``: values that another
+    tool did not predict.
+    """
+    said = [v for v in values if v is not None]
+    if not said:
         return []
     nan = float("nan")
     return [
-        Row(**context, metric="neighbour_recall", gene="", value=min(approximate), n_defined=len(approximate),
-            n_undefined=0, chance=nan, ceiling=nan)
+        Row(**context, metric=name, gene="", value=worst(said), n_defined=len(said), n_undefined=0, chance=nan,
+            ceiling=nan)
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hescribe.cli.hescape import run_hescape
-from hescribe.cli.output import OUTPUT, command, tell_spread
+from hescribe.cli.output import OUTPUT, command, plural, tell_spread
 from hescribe.cli.slides import run_slide_suite, show_feature_gains, write_slide_page
 
 if TYPE_CHECKING:
@@ -255,6 +255,25 @@ def score(
     show_scores(scores)
 
 
+@app.command(epilog="Examples: hescribe bench export R --out P   |   hescribe bench export R --out P --model knn")
+@command
+def export(
+    results: Annotated[Path, typer.Argument(metavar="OUT", help="Folder given to bench run --out.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to write: one h5ad a section; must be new.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model of the run; the predictor of highest Pearson without it.")
+    ] = None,
+) -> None:
+    """Write held-out predictions as h5ad files for other tools, with what was measured beside them."""
+    from hescribe.bench.export import export_run  # noqa: PLC0415 - the command line starts fast
+
+    name, sections = export_run(results, out, model)
+    OUTPUT.result(
+        {"out": str(out), "model": name, "sections": sections}, f"{out}: {name}, {plural(len(sections), 'section')}"
+    )
+
+
 def show_scores(scores: "list[Score]") -> None:
     """Print the main scores as a table."""
     by_model: dict[str, dict[str, object]] = {}
@@ -268,6 +287,8 @@ def show_scores(scores: "list[Score]") -> None:
             row["without depth"] = s.value
         elif s.metric == "mse":
             row |= {"MSE": s.value, "note": s.control.replace("uses_truth", "sees the truth")}
+        elif s.metric == "share_filled" and s.value:
+            OUTPUT.say(f"{s.model}: {s.value:.1%} of the values were not predicted and are the train mean")
     OUTPUT.table(list(by_model.values()))
 
 

@@ -30,6 +30,8 @@ class Prediction:
         method does not read the image.
     recall
         Share of the true neighbours that an approximate search found; None without such a search.
+    filled
+        Share of the values that are the train mean, for another tool predicted none; None where that cannot be.
     """
 
     mean: np.ndarray
@@ -38,6 +40,7 @@ class Prediction:
     upper: np.ndarray | None = None
     ood: np.ndarray | None = None
     recall: float | None = None
+    filled: float | None = None
 
 
 @runtime_checkable

@@ -4,10 +4,12 @@
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from anndata import AnnData
 
 from hescribe import keys
 from hescribe.align.infonce import InfoNCEAligner
@@ -42,6 +44,15 @@ FAST: dict[str, dict[str, object]] = {
 }  # parameters that make a fit quick without changing what is tested
 
 
+def write_external(cohort: Cohort, folder: Path) -> None:
+    """Write what another tool might have predicted for a cohort: spots in another order, and a gene more."""
+    for section in cohort:
+        table = AnnData(np.random.default_rng(0).random((section.n_spots, len(section.genes) + 1)))
+        table.obs_names, table.var_names = section.table.obs_names[::-1], ["MORE", *section.genes]
+        table.write_h5ad(folder / f"{section.id}.h5ad")
+    (folder / "predictions.toml").write_text('tool = "noise"\ntrain_donors = []\n')
+
+
 def make(name: str) -> Any:
     """Return a predictor that reads colour, so that no network is needed."""
     predictor: Any = predictors.create(name)
@@ -52,10 +63,13 @@ def make(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def cohort() -> Iterator[Cohort]:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cohort]:
     """Give a prepared synthetic cohort of three donors; ``encoder="tiny"`` is a network meanwhile."""
+    prepared = colour_cohort()
+    FAST["external"] = {"folder": str(tmp_path_factory.mktemp("external"))}
+    write_external(prepared, Path(str(FAST["external"]["folder"])))
     with tiny_encoder():
-        yield colour_cohort()
+        yield prepared
 
 
 @pytest.mark.parametrize("name", list(predictors))
