@@ -13,7 +13,7 @@ from hescribe.data.section import Section
 from hescribe.encode.gene.base import GeneEncoder, encode_section, stack_counts
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.encode.spot_inputs import Standardise, check_images
-from hescribe.errors import InputError
+from hescribe.errors import FormatError, InputError
 from hescribe.metrics.pairs import to_unit
 from hescribe.metrics.retrieval import score_retrieval
 from hescribe.metrics.stats import donor_mean
@@ -96,6 +96,11 @@ class TowerAligner(Params):
     seed: int = 0
     balance_donors: bool = False
 
+    @property
+    def unit(self) -> bool:
+        """Whether embeddings have length 1 in training too, and the temperature is learned."""
+        return True
+
     @abstractmethod
     def loss_of(self, network: "Towers") -> "Loss":
         """Return the loss of a batch; what it learns beside the heads is registered on the network."""
@@ -143,17 +148,17 @@ class TowerAligner(Params):
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its image, shape ``(n_spots, n_dims)`` float32, length 1."""
-        return self._fitted().embed_image(section)
+        return self.fitted_heads().embed_image(section)
 
     def embed_expression(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
-        return self._fitted().embed_expression(section)
+        return self.fitted_heads().embed_expression(section)
 
     def images(self) -> "Images":
         """Return what is read of images, and what of it is trained."""
         from hescribe.encode.patch_images import images_of  # noqa: PLC0415 - imports torch
 
-        return images_of(self, self._image_head)
+        return images_of(self, self.image_head)
 
     def expression_head(self, n_in: int) -> "nn.Module":
         """Return an untrained head on the embedding of expression."""
@@ -166,7 +171,8 @@ class TowerAligner(Params):
         values = torch.from_numpy(y)
         return lambda rows: (values[rows],)
 
-    def _image_head(self, n_in: int) -> "nn.Module":
+    def image_head(self, n_in: int) -> "nn.Module":
+        """Return an untrained head on image features."""
         return _head(self.head, n_in, self.n_dims, self.dropout)
 
     def prepare(self, train: Cohort) -> "Prepared":
@@ -179,7 +185,7 @@ class TowerAligner(Params):
         gene_encoder: Any = self.gene_encoder.with_params().fit(train)  # type: ignore[attr-defined]
         y = gene_encoder.encode(stack_counts(train), train.genes)
         _check_finite(f"embeddings of gene encoder {gene_encoder.name}", y)
-        learned_from = _centre(y, train) if self.centre_expression else y
+        learned_from = centre_sections(y, train) if self.centre_expression else y
         overall = Scale.overall(learned_from)  # one sd: the directions of an encoder are not of equal weight
         scale = Scale(y.mean(axis=0), overall.sd)  # of a new section, whose mean is not known
         return Prepared(start, gene_encoder, scale, np.asarray(overall.apply(learned_from), dtype=np.float32))
@@ -190,7 +196,7 @@ class TowerAligner(Params):
         from hescribe.train.loop import Recipe, seeded  # noqa: PLC0415 - imports torch
 
         with seeded(self.seed):
-            network = Towers(prepared.start.tower(), self.expression_head(prepared.y.shape[1]), unit=True)
+            network = Towers(prepared.start.tower(), self.expression_head(prepared.y.shape[1]), unit=self.unit)
             loss = self.loss_of(network)
         return network, loss, Recipe(
             batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed,
@@ -210,6 +216,25 @@ class TowerAligner(Params):
             scale=prepared.scale,
             expression_weights=trained_weights(network.expression),
         )
+
+    def refine(self, train: Cohort, parts: Sequence[np.ndarray], *, epochs: int, both: bool = False) -> list[Self]:
+        """Return copies that have learned on from here: see ``align.base.Refines`` and ``align._refine``."""
+        from hescribe.align._refine import refine_heads  # noqa: PLC0415 - imports torch
+
+        states = refine_heads(self, self.fitted_heads(), train, parts, epochs=epochs, both=both)
+        return [self.with_params().set_fitted({**self.get_fitted(), **state}) for state in states]
+
+    def check_weights(self) -> None:
+        """Raise ``FormatError`` if the weights are not those of these heads: see ``align.base.ChecksWeights``."""
+        from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
+        from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
+
+        fitted = self.fitted_heads()
+        with seeded(0):
+            load_trained(self.expression_head(len(fitted.scale.mean)), fitted.expression_weights)
+            if self.frozen:  # else the encoder is among the weights, and is built where it is used
+                n_in = fitted.image["basis"].shape[1] if "basis" in fitted.image else len(fitted.image["mean"])
+                load_trained(self.image_head(n_in), fitted.image_weights)
 
     def _learn(self, train: Cohort, epochs: tuple[int, ...]) -> "list[FittedHeads]":
         """Return what is learned after each of some ascending numbers of epochs."""
@@ -241,9 +266,12 @@ class TowerAligner(Params):
             raise InputError("the train cohort is too small to choose epochs on; give epochs=")
         return EPOCHS[int(np.argmax([donor_mean(s, n_resamples=1).value for s in scores]))]
 
-    def _fitted(self) -> "FittedHeads":
+    def fitted_heads(self) -> "FittedHeads":
+        """Return what the fit has left."""
         self.check_fitted()
         state = self.get_fitted()
+        if missing := {"image_", "image_weights_", "expression_mean_", "expression_weights_"} - state.keys():
+            raise FormatError(f"a fitted {type(self).__name__} lacks {min(missing)}; fit it again")
         of_genes = {k.removeprefix(GENE): v for k, v in state.items() if k.startswith(GENE)}
         gene_encoder: Any = self.gene_encoder.with_params().set_fitted(of_genes)  # type: ignore[attr-defined]
         return FittedHeads(
@@ -340,7 +368,7 @@ class FittedHeads:
         return to_unit(found).astype(np.float32)
 
 
-def _centre(y: np.ndarray, train: Cohort) -> np.ndarray:
+def centre_sections(y: np.ndarray, train: Cohort) -> np.ndarray:
     """Return values of the kept spots of a cohort less the mean of their section."""
     ends = np.cumsum([int(s.kept.sum()) for s in train])[:-1]
     return np.concatenate([part - part.mean(axis=0) for part in np.split(y, ends) if len(part)])

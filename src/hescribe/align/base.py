@@ -1,5 +1,6 @@
 """What an aligner is, where they are registered, and the pairs it makes of a cohort."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -46,6 +47,36 @@ class Aligner(Embeds, Protocol):
         val
             Score the inner choices here instead of on inner folds of ``train``.
         """
+        ...
+
+
+@runtime_checkable
+class Refines(Protocol):
+    """A fitted aligner from which others can learn on, in its space."""
+
+    def refine(self, train: Cohort, parts: Sequence[np.ndarray], *, epochs: int, both: bool = False) -> list[Self]:
+        """Return a copy for each part, trained on from here.
+
+        Parameters
+        ----------
+        train
+            The cohort of the fit.
+        parts
+            Which of its kept spots each copy learns from, masks of shape ``(n_kept,)`` over all sections.
+        epochs
+            Passes over them.
+        both
+            Train the head on expression too; else all copies share it, and with it the space.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksWeights(Protocol):
+    """An aligner that can tell whether the weights it was given are those of its heads, before it embeds anything."""
+
+    def check_weights(self) -> None:
+        """Raise ``FormatError`` if a weight is missing, unknown or of another shape."""
         ...
 
 

@@ -6,6 +6,7 @@ their section, a half is told from those of its own section alone, and views tha
 embedding is those of all views beside each other, whose cosine is the mean of theirs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -87,6 +88,19 @@ class RobustAligner(Params):
             if name in self.get_params():
                 self.check_between(name, low, high)
         return self.keep({view: aligner.fit(train, val=val) for view, aligner in self.unfitted().items()})
+
+    def refine(self, train: Cohort, parts: Sequence[np.ndarray], *, epochs: int, both: bool = False) -> list[Self]:
+        """Return copies that have learned on from here: see ``align.base.Refines``."""
+        views = {
+            view: aligner.refine(train, parts, epochs=epochs, both=both)
+            for view, aligner in zip(self.views, self._fitted(), strict=True)
+        }
+        return [self.with_params().keep({v: of_view[i] for v, of_view in views.items()}) for i in range(len(parts))]
+
+    def check_weights(self) -> None:
+        """Raise ``FormatError`` if the weights are not those of the heads: see ``align.base.ChecksWeights``."""
+        for view in self._fitted():
+            view.check_weights()
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its image, shape ``(n_spots, n_views * n_dims)``, length 1."""

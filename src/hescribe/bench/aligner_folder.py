@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from hescribe import __version__
-from hescribe.align.base import Aligner, aligners
+from hescribe.align.base import Aligner, ChecksWeights, aligners
 from hescribe.bench.aligned import score_aligner
 from hescribe.bench.components import create_component
 from hescribe.bench.model_folder import (
@@ -183,7 +183,7 @@ def read_aligner(path: Path) -> FittedAligner:
     DataAccessError
         If there is none at ``path``.
     FormatError
-        If a file is damaged, or of another version of the format.
+        If a file is damaged, of another version of the format, or holds the weights of other heads.
     """
     if (path / INDEX).exists():
         raise DataAccessError(f"{path} holds a predictor, which embeds nothing; give the folder of an aligner")
@@ -202,6 +202,8 @@ def read_aligner(path: Path) -> FittedAligner:
     except (ValidationError, InputError) as error:
         reason = "; ".join(str(error).splitlines()[:3])
         raise FormatError(f"{path}/{ALIGNER_INDEX} describes no aligner of this version: {reason}") from error
+    if isinstance(aligner, ChecksWeights):
+        aligner.check_weights()
     name = encoder_name(aligner)
     if name is not None and create_encoder(name).card != info.encoder:
         raise FormatError(f"{path} was fitted on another version of encoder {name} than the one here; fit it again")

@@ -10,6 +10,7 @@ import pytest
 
 from hescribe import keys
 from hescribe.align.base import Aligner, aligners, to_pairs
+from hescribe.align.infonce import InfoNCEAligner
 from hescribe.bench.model_folder import join_fitted, split_fitted
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
@@ -24,7 +25,8 @@ def make(name: str) -> Any:
     aligner: Any = aligners.create(name)
     small = {
         "encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 2, "batch_size": 64,
-        "n_neighbours": 2, "n_layers": 1,
+        "n_neighbours": 2, "n_layers": 1, "aligner": InfoNCEAligner(gene_encoder=PCAEncoder(n_dims=4), batch_size=64),
+        "n_fine": 4, "n_experts": 2, "tune_epochs": 1,
     }  # fmt: skip
     own = aligner.get_params()
     return aligner.with_params(**{k: v for k, v in small.items() if k in own})

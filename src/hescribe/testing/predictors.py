@@ -34,6 +34,7 @@ FAST: dict[str, dict[str, object]] = {
     "hist2st": {"size": "small", "epochs": 1, "n_views": 1},
     "histogene": {"size": "small", "epochs": 1},
     "mclstexp": {"epochs": 1, "batch_size": 64, "n_neighbours": 4, "n_layers": 1},
+    "mixture": {"n_fine": 4, "n_experts": 2},
     "mlp": {"epochs": 2},
     "peka": {"epochs": 1, "n_clusters": 4},
     "sepal": {"epochs": 2},
