@@ -92,6 +92,17 @@ def patch_mpp(fov_um: float, px: int) -> float:
     return fov_um / px
 
 
+def mpp_of_dpi(dpi: float) -> float:
+    """Return um per pixel for a number of pixels in an inch.
+
+    Examples
+    --------
+    >>> mpp_of_dpi(50_800)
+    0.5
+    """
+    return 25_400 / dpi
+
+
 def mpp_from_pitch(pitch_um: float, pitch_px: float) -> float:
     """Return um per pixel for the distance of neighbouring spots in um and in pixels.
 

@@ -7,7 +7,8 @@ import tifffile
 from PIL import Image
 
 from hescribe.data.plain import PlainImage
-from hescribe.data.slide import SlideImage, open_image, read_stated_mpp
+from hescribe.data.slide import SlideImage, open_image
+from hescribe.data.stated_mpp import read_stated_mpp
 from hescribe.errors import DataAccessError, FormatError, InputError, UnitsError
 
 

@@ -77,6 +77,8 @@ def read_region(  # noqa: PLR0917 - a place, a size and two scales
         rows, cols = np.clip(np.arange(y0, y1), 0, height - 1), np.clip(np.arange(x0, x1), 0, width - 1)
         region = pixels[rows[:, None], cols]
     box = (left - x0, top - y0, right - x0, bottom - y0)
+    if box == (0, 0, *out):  # nothing to scale
+        return np.array(region)
     return np.asarray(
         Image.fromarray(np.ascontiguousarray(region)).resize(out, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     )

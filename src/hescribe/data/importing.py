@@ -20,7 +20,8 @@ from hescribe.data.manifest import Manifest, ManifestSection
 from hescribe.data.readers.base import MIN_OVERLAP, RawSection, readers
 from hescribe.data.scale import choose_mpp, find_pitch_px, spans_grid
 from hescribe.data.section import Section
-from hescribe.data.slide import open_image, read_stated_mpp
+from hescribe.data.slide import open_image
+from hescribe.data.stated_mpp import read_stated_mpp
 from hescribe.data.toml_file import read_toml
 from hescribe.data.validate import check_section
 from hescribe.errors import DataAccessError, InputError, PanelError, SchemaError

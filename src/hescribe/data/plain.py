@@ -92,6 +92,12 @@ class PlainImage:
         return read_region(self.pixels, self.mpp, x_um, y_um, size_um, mpp)
 
 
+def is_tiff(path: Path) -> bool:
+    """Return whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in _TIFF
+
+
 def hash_file(path: Path) -> str:
     """Return the sha256 of a file's bytes; it is read again only after its size or time changed."""
     return _hash_file(path, _state(path))
@@ -106,6 +112,12 @@ def read_size_px(path: Path) -> tuple[int, int]:
         If it is no JPEG, PNG or TIFF, is damaged, or has over 2**30 pixels.
     """
     return _read_size_px(path, _state(path))
+
+
+def read_dpi(path: Path) -> tuple[float, ...]:
+    """Return the pixels in an inch in x and y that a JPEG or PNG states; empty if it states none."""
+    with _damage_named(path), _HEADS[_kind(path)](path) as head:
+        return tuple(float(v) for v in head.info.get("dpi", ()))
 
 
 def check_whole(path: Path) -> None:
@@ -198,6 +210,7 @@ def _pixels(
 
 # The classes themselves: Image.open refuses honest slides of over 179 million pixels as bombs.
 _HEADS = {"jpeg": JpegImagePlugin.JpegImageFile, "png": PngImagePlugin.PngImageFile}
+_TIFF = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}
 
 
@@ -208,7 +221,7 @@ def _kind(path: Path) -> str:
         return "jpeg"
     if magic == b"\x89PNG\r\n\x1a\n":
         return "png"
-    if magic[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+    if magic[:4] in _TIFF:
         return "tiff"
     raise FormatError(f"image {path} is no JPEG, PNG or TIFF file" + (": it is empty" if not magic else ""))
 

@@ -1,22 +1,36 @@
-"""SlideImage: a whole-slide image read by OpenSlide; and the choice of how to read an image file."""
+"""SlideImage: a whole-slide image read level by level; and the choice of how to read an image file."""
 
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from openslide import OpenSlide
+from PIL import Image
 
 from hescribe.data.image import ImageSource, read_region
-from hescribe.data.plain import GLASS_RGB, PlainImage, check_whole, hash_file, read_size_px
+from hescribe.data.plain import GLASS_RGB, PlainImage, check_whole, hash_file, is_tiff, read_size_px
+from hescribe.data.stated_mpp import settle_mpp
+from hescribe.data.tiff_levels import TiffLevels, check_channels, is_flat
 from hescribe.errors import DataAccessError, FormatError, InputError
-from hescribe.units import check_agreement, check_mpp, reduce_mpp, to_px, to_um
+from hescribe.units import reduce_mpp, to_px, to_um
 
-FINEST_TAG, COARSEST_TAG = 0.05, 5.0  # um per pixel: beyond it, a resolution tag means print, not a scanner
+FORMAT = 2  # of the pixels that ``read`` returns; raise it when they change
+OURS = (None, "aperio", "generic-tiff")  # what OpenSlide calls the TIFF that are read tile by tile here
+MAX_PX = 2**25  # read at once: 100 MB; a larger part of a level is reduced band by band
+MAX_FLAT_PX = 2**28  # decoded as a whole: 0.8 GB; a larger TIFF without tiles is read strip by strip
+
+
+class Levels(Protocol):
+    """The pictures of one slide, the finest first."""
+
+    sizes_px: list[tuple[int, int]]
+    downsamples: list[float]
+
+    def read(self, level: int, x0: int, y0: int, size_px: tuple[int, int]) -> np.ndarray:
+        """Return a region inside a level, shape ``(h, w, 3)`` uint8."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +40,7 @@ class SlideImage:
     Parameters
     ----------
     path
-        A file that OpenSlide reads: SVS, NDPI, MRXS, tiled TIFF and others.
+        SVS, OME-TIFF and other tiled or large TIFF; NDPI, MRXS, SCN, BIF, DICOM and what else OpenSlide reads.
     mpp
         um per pixel at level 0; that of the file if None.
 
@@ -35,7 +49,7 @@ class SlideImage:
     UnitsError
         If neither the file nor ``mpp`` states the scale, or they differ by more than 5 %.
     FormatError
-        If OpenSlide cannot read the file.
+        If the file is damaged, cut off, or no H&E.
     """
 
     path: Path
@@ -43,11 +57,8 @@ class SlideImage:
     _size_px: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        stated = {"the file": read_stated_mpp(self.path), "mpp": self.mpp}
-        known = {k: v for k, v in stated.items() if v is not None}
-        check_agreement(known, str(self.path))
-        object.__setattr__(self, "mpp", check_mpp(next(iter(known.values()), None), str(self.path)))
-        object.__setattr__(self, "_size_px", _open(self.path).dimensions)
+        object.__setattr__(self, "_size_px", self._levels().sizes_px[0])
+        object.__setattr__(self, "mpp", settle_mpp(self.path, self.mpp))
 
     @property
     def size_um(self) -> tuple[float, float]:
@@ -57,57 +68,71 @@ class SlideImage:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the file and the scale."""
-        return hashlib.sha256(f"{hash_file(self.path)} {self.mpp!r}".encode()).hexdigest()
+        """sha256 of the file, of what lies beside it for formats of many files, and of the scale."""
+        facts = (hash_file(self.path), _companions(self.path), self.mpp, FORMAT)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
         """Return a region from the level that is at least as fine as ``mpp``, shape ``(h, w, 3)`` uint8."""
-        slide = _open(self.path)
-        level = slide.get_best_level_for_downsample(float(to_px(mpp, self.mpp)) * (1 + 1e-6))
-        down, level_mpp = slide.level_downsamples[level], reduce_mpp(self.mpp, slide.level_downsamples[level])
+        levels = self._levels()
+        finest = float(to_px(mpp, self.mpp)) * (1 + 1e-6)
+        level = max((i for i, d in enumerate(levels.downsamples) if d <= finest), default=0)
+        level_mpp = reduce_mpp(self.mpp, levels.downsamples[level])
         spans = []  # (first, last) pixel of the level in x and y; at least one inside, whose edge is repeated
-        for start_um, length_um, n_px in zip((x_um, y_um), size_um, slide.level_dimensions[level], strict=True):
+        for start_um, length_um, n_px in zip((x_um, y_um), size_um, levels.sizes_px[level], strict=True):
             first = int(np.floor(to_px(start_um, level_mpp)))
             last = int(np.ceil(to_px(start_um + length_um, level_mpp)))
             spans.append((min(max(first, 0), n_px - 1), min(max(last, 1), n_px)))
         (x0, x1), (y0, y1) = ((a, max(b, a + 1)) for a, b in spans)
+        factor = int(to_px(mpp, level_mpp) * (1 + 1e-6)) if (x1 - x0) * (y1 - y0) > MAX_PX else 1
+        window = _read_reduced(levels, level, (x0, y0, x1, y1), max(factor, 1))
+        left, top = x_um - float(to_um(x0, level_mpp)), y_um - float(to_um(y0, level_mpp))
+        return read_region(window, reduce_mpp(level_mpp, max(factor, 1)), left, top, size_um, mpp)
+
+    def _levels(self) -> Levels:
         try:
-            rgba = slide.read_region((round(x0 * down), round(y0 * down)), level, (x1 - x0, y1 - y0))
-        except Exception as error:  # OpenSlide has its own error for each way to be damaged
-            _open.cache_clear()  # OpenSlide refuses all later reads after one error
-            raise FormatError(f"slide {self.path} is damaged: {error}") from error
-        window = _over_white(np.asarray(rgba))
-        return read_region(
-            window, level_mpp, x_um - float(to_um(x0, level_mpp)), y_um - float(to_um(y0, level_mpp)), size_um, mpp
-        )
+            return _open(self.path, self.path.stat().st_mtime_ns)
+        except FileNotFoundError as error:
+            raise DataAccessError(f"image {self.path} does not exist") from error
 
 
-def read_stated_mpp(path: Path) -> float | None:
-    """Return um per pixel as the file itself states it, None if it does not.
+class OpenSlideLevels:
+    """The levels of a slide that OpenSlide reads.
+
+    Parameters
+    ----------
+    path
+        The slide.
 
     Raises
     ------
-    UnitsError
-        If the file states different sizes for x and y.
+    FormatError
+        If OpenSlide cannot read it.
     """
-    if is_slide(path):
-        properties = _open(path).properties
-        sides = {f"its {axis} axis": properties.get(f"openslide.mpp-{axis}") for axis in "xy"}
-        stated = {k: float(v) for k, v in sides.items() if v is not None}
-    else:
-        stated = _read_resolution_tag(path)
-    plausible = {k: v for k, v in stated.items() if FINEST_TAG <= v <= COARSEST_TAG}
-    check_agreement(plausible, str(path))
-    return sum(plausible.values()) / len(plausible) if plausible else None
+
+    def __init__(self, path: Path) -> None:
+        import openslide  # noqa: PLC0415 - loads a C library
+
+        try:
+            self._slide, self._path = openslide.OpenSlide(path), path
+        except openslide.OpenSlideError as error:
+            raise FormatError(f"slide {path} cannot be read: {error}") from error
+        self.sizes_px, self.downsamples = list(self._slide.level_dimensions), list(self._slide.level_downsamples)
+
+    def read(self, level: int, x0: int, y0: int, size_px: tuple[int, int]) -> np.ndarray:
+        """Return a region inside a level, shape ``(h, w, 3)`` uint8."""
+        down = self.downsamples[level]
+        try:
+            rgba = self._slide.read_region((round(x0 * down), round(y0 * down)), level, size_px)
+        except Exception as error:  # OpenSlide has its own error for each way to be damaged
+            _open.cache_clear()  # OpenSlide refuses all later reads after one error
+            raise FormatError(f"slide {self._path} is damaged: {error}") from error
+        return _over_white(np.asarray(rgba))
 
 
 def is_slide(path: Path) -> bool:
-    """Return whether OpenSlide reads the file as a slide; a flat TIFF is none."""
-    import openslide  # noqa: PLC0415 - loads a C library
-
-    if not path.exists():
-        raise DataAccessError(f"image {path} does not exist")
-    return openslide.OpenSlide.detect_format(path) is not None
+    """Return whether a file is read level by level: what OpenSlide knows, a tiled TIFF, or a flat one too large."""
+    return _vendor(path) is not None or (is_tiff(path) and not is_flat(path, MAX_FLAT_PX))
 
 
 def open_image(
@@ -143,35 +168,44 @@ def open_image(
             raise InputError(f"{path} is a whole-slide image: masks are for flat images only")
         return SlideImage(path, mpp)  # type: ignore[arg-type] # None means: the file's own
     read_size_px(path)  # a damaged file is the first thing to tell
+    if is_tiff(path):
+        check_channels(path)
     check_whole(path)
-    stated = {k: v for k, v in {"the file": read_stated_mpp(path), "mpp": mpp}.items() if v is not None}
-    check_agreement(stated, str(path))
-    mpp = check_mpp(mpp if mpp is not None else stated.get("the file"), str(path))
-    return PlainImage(path, mpp, mask_boxes_px, black_background, fill_rgb)
+    return PlainImage(path, settle_mpp(path, mpp), mask_boxes_px, black_background, fill_rgb)
 
 
-@lru_cache(maxsize=4)
-def _open(path: Path) -> "OpenSlide":
+@lru_cache(maxsize=2)
+def _open(path: Path, changed_ns: int) -> Levels:  # noqa: ARG001 - the time is a part of the key
+    if is_tiff(path) and _vendor(path) in OURS:
+        return TiffLevels(path)
+    return OpenSlideLevels(path)
+
+
+def _vendor(path: Path) -> str | None:
+    """Return what OpenSlide calls the format of a file; None if it does not read it."""
     import openslide  # noqa: PLC0415 - loads a C library
 
-    try:
-        return openslide.OpenSlide(path)
-    except openslide.OpenSlideError as error:
-        raise FormatError(f"slide {path} cannot be read: {error}") from error
+    if not path.exists():
+        raise DataAccessError(f"image {path} does not exist")
+    vendor: str | None = openslide.OpenSlide.detect_format(path)
+    return vendor
 
 
-def _read_resolution_tag(path: Path) -> dict[str, float]:
-    with path.open("rb") as file:
-        if file.read(2) not in {b"II", b"MM"}:
-            return {}
-    import tifffile  # noqa: PLC0415 - half of all users have no TIFF
+def _companions(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of the other files of a slide: MRXS keeps its pixels in a folder, DICOM beside it."""
+    vendor = _vendor(path)
+    others = {"mirax": path.with_suffix("").glob("*"), "dicom": path.parent.glob("*.dcm")}.get(vendor or "", ())
+    return sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in others)
 
-    um = {2: 25400.0, 3: 10000.0}  # per inch, per cm
-    with tifffile.TiffFile(path) as tiff:
-        tags = tiff.pages.first.tags
-        unit = um.get(int(tags.valueof("ResolutionUnit", default=0)))
-        stated = {axis: tags.valueof(f"{axis}Resolution") for axis in "XY"}
-    return {f"its {axis} axis": unit * v[1] / v[0] for axis, v in stated.items() if unit and v and v[0]}
+
+def _read_reduced(levels: Levels, level: int, box: tuple[int, int, int, int], factor: int) -> np.ndarray:
+    """Return a box (x0, y0, x1, y1) of a level made ``factor`` times smaller, in bands so that memory stays bounded."""
+    x0, y0, x1, y1 = box
+    if factor == 1:
+        return levels.read(level, x0, y0, (x1 - x0, y1 - y0))
+    step = max(MAX_PX // (x1 - x0) // factor, 1) * factor
+    bands = (levels.read(level, x0, y, (x1 - x0, min(step, y1 - y))) for y in range(y0, y1, step))
+    return np.concatenate([np.asarray(Image.fromarray(band).reduce(factor)) for band in bands])
 
 
 def _over_white(rgba: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ class SectionEncoder(Protocol):
 encoders: Registry[ImageEncoder] = Registry(
     "encoder",
     "hescribe.encode",
-    besides=("features", "accelerate", "trainable", "spot_inputs", "frozen_images", "patch_images"),
+    besides=("features", "blocks", "accelerate", "trainable", "spot_inputs", "frozen_images", "patch_images"),
 )
 
 ALIGNERS = "hescribe.bench.aligner_folder"  # reads folders; above this layer, so it is found by name, as a component is

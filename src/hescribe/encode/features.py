@@ -1,10 +1,12 @@
 """Embed the patches of a section, and remember the result on disk and in memory."""
 
 import hashlib
+import itertools
 import json
 import math
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
@@ -18,6 +20,7 @@ from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
 from hescribe.encode import accelerate
 from hescribe.encode.base import ImageEncoder, SectionEncoder, create_encoder
+from hescribe.encode.blocks import BLOCK, Kept, order_blocks
 from hescribe.errors import InputError
 from hescribe.prep.patches import CHUNK, iter_patches
 from hescribe.progress import track
@@ -208,29 +211,69 @@ def _read(where: Path, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         note = json.loads(where.with_suffix(".json").read_text())
         features = np.load(where, allow_pickle=False)
-        whole = (
-            features.shape == shape and features.dtype == np.float32 and zlib.crc32(features.tobytes()) == note["crc32"]
-        )
+        whole = features.shape == shape and features.dtype == np.float32 and _crc32(features) == note["crc32"]
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     return features if whole else None
 
 
+def _crc32(rows: np.ndarray) -> int:
+    """Return the checksum of rows, some at a time, so that they are not copied as a whole."""
+    crc32 = 0
+    for start in range(0, len(rows), BLOCK):
+        crc32 = zlib.crc32(rows[start : start + BLOCK].tobytes(), crc32)
+    return crc32
+
+
 def _write(  # noqa: PLR0917 - what is embedded, and where it goes
     where: Path, section: Section, encoder: ImageEncoder, fov_um: float, facts: dict[str, object], n_side: int = 1
 ) -> None:
-    """Embed chunk by chunk straight into the file, so that memory does not grow with the section."""
-    px, chunk_size, crc32 = encoder.card.px, max(CHUNK // n_side**2, 1), 0
-    shape = (section.n_spots, n_side**2 * encoder.card.n_dims)
-    patches = iter_patches(section, fov_um, n_side * px, chunk_size)
-    with write_whole(where) as tmp, tmp.open("wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for chunk in track(ahead(patches), f"embedding {section.id}", math.ceil(shape[0] / chunk_size)):
-            rows = encoder.encode(_tiles(chunk, n_side, px)).astype("<f4", copy=False).tobytes()
-            crc32 = zlib.crc32(rows, crc32)
-            out.write(rows)
+    """Embed block by block straight into the file, so that memory does not grow with the section.
+
+    Each block is kept on disk until all are done: what was killed goes on where it stopped.
+    """
+    blocks = order_blocks(section.xy_um)
+    kept = Kept(where.with_suffix(".blocks"), encoder)
+    with write_whole(where) as tmp:
+        rows = np.lib.format.open_memmap(
+            tmp, "w+", "<f4", (section.n_spots, n_side**2 * encoder.card.n_dims), version=(1, 0)
+        )
+        for spots, features in _embed_blocks(section, encoder, fov_um, blocks, kept, n_side):
+            rows[spots] = features
+        rows.flush()
+        crc32 = _crc32(rows)
     with write_whole(where.with_suffix(".json")) as tmp:
         tmp.write_text(json.dumps({"crc32": crc32, "backend": accelerate.backend(encoder), **facts}))
+    kept.remove()
+
+
+def _embed_blocks(  # noqa: PLR0917 - what is embedded, and what was
+    section: Section, encoder: ImageEncoder, fov_um: float, blocks: list[np.ndarray], kept: "Kept", n_side: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the spots and features of each block, the kept ones first; the rest is read while the encoder works."""
+    px, size = encoder.card.px, max(CHUNK // n_side**2, 1)
+
+    def cut(block: int) -> Iterator[np.ndarray]:
+        part = section.with_table(section.table[blocks[block]].copy())
+        return iter_patches(part, fov_um, n_side * px, size)
+
+    if kept.any():
+        encoder.encode(_tiles(next(cut(0)), n_side, px))  # chooses the way to run, on the same patches as the first run
+    missing = []
+    for block, spots in enumerate(blocks):
+        features = kept.read(block, (len(spots), n_side**2 * encoder.card.n_dims))
+        if features is None:
+            missing.append(block)
+        else:
+            yield spots, features
+    n_chunks = sum(math.ceil(len(blocks[b]) / size) for b in missing)
+    chunks = track(ahead((b, patches) for b in missing for patches in cut(b)), f"embedding {section.id}", n_chunks)
+    for block, of_block in itertools.groupby(chunks, key=lambda c: c[0]):
+        encoded = [encoder.encode(_tiles(patches, n_side, px)) for _, patches in of_block]
+        features = np.concatenate(encoded).reshape(len(blocks[block]), -1).astype("<f4", copy=False)
+        if len(blocks) > 1:
+            kept.write(block, features)
+        yield blocks[block], features
 
 
 def _tiles(patches: np.ndarray, n_side: int, px: int) -> np.ndarray:

@@ -59,11 +59,15 @@ class Look(Params):
 
 
 def _focus(patches: np.ndarray) -> np.ndarray:
-    red, green, blue = (patches[..., channel].astype(np.float32) for channel in range(3))
+    return np.array([_focus_of(patch) for patch in patches])  # one by one: a patch stays in the processor's cache
+
+
+def _focus_of(patch: np.ndarray) -> float:
+    red, green, blue = (patch[..., channel].astype(np.float32) for channel in range(3))
     grey = (red + green + blue) / 3
-    around = grey[:, 2:, 1:-1] + grey[:, :-2, 1:-1] + grey[:, 1:-1, 2:] + grey[:, 1:-1, :-2]
-    laplacian = around - 4 * grey[:, 1:-1, 1:-1]
-    return np.asarray(np.log10((laplacian.var(axis=(1, 2)) + 1) / (grey.var(axis=(1, 2)) + 1)))  # + 1: glass is flat
+    around = grey[2:, 1:-1] + grey[:-2, 1:-1] + grey[1:-1, 2:] + grey[1:-1, :-2]
+    laplacian = around - 4 * grey[1:-1, 1:-1]
+    return float(np.log10((laplacian.var() + 1) / (grey.var() + 1)))  # + 1: glass is flat
 
 
 def _percentile_95(values: np.ndarray) -> np.ndarray:
