@@ -21,6 +21,7 @@ from hescribe.bench.hescape.task import RetrievalTask, questions
 from hescribe.bench.ladder import create_model
 from hescribe.bench.results import suite_of
 from hescribe.bench.runner import Cell, run_cell
+from hescribe.bench.shifted import shift_curve
 from hescribe.bench.study import HESCAPE_CONTROLS, read_study
 from hescribe.cards import MethodCard
 from hescribe.cli.app import app
@@ -251,6 +252,47 @@ class TestRuns:
         assert said["table"][0].keys() >= {"task", "value", "low", "chance"}
         page = json.loads(CliRunner().invoke(app, ["bench", "report", str(tmp_path), "--json"]).stdout)
         assert page["n_missing"] == 0
+
+
+@pytest.fixture(scope="module")
+def shifted(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shifted")
+    own = replace(study, cohort=study.cohort.partition(",")[0], protocol="shifted-v1", out=str(out))
+    run_hescape(own)
+    return HescapeResults(out)
+
+
+class TestShifted:
+    def test_curves_are_those_of_the_aligner_scored_by_hand(self, shifted):
+        found = shifted.cohorts["one"]
+        curve = next(c for model, c in found.curves.items() if model.startswith("infonce"))
+        (name,) = [x.model for x in found.lines if x.model.startswith("infonce")]
+        rule = read_retrieval_protocol("shifted-v1")
+        folds = RetrievalTask.of(two_donors(id="colour"), rule).folds()
+        by_hand = shift_curve(create_entrant(name), folds, strengths=(0.0, *rule.strengths), kinds=rule.shifts)
+        assert list(curve) == [0.0, 0.25, 0.5, 0.75, 1.0]
+        for strength, mean in curve.items():
+            assert mean.value == pytest.approx(by_hand[strength].value, abs=1e-6)
+
+    def test_the_main_score_is_that_of_no_shift(self, shifted):
+        found = shifted.cohorts["one"]
+        for line in found.lines:
+            assert line.main.value == pytest.approx(found.curves[line.model][0.0].value)
+        assert found.lines[0].without_depth is not None
+
+    def test_the_page_shows_the_curve_and_says_it_in_words(self, shifted, results):
+        page = write_hescape_report(shifted).read_text()
+        assert page.count("data:image/png") == 2
+        assert "at no shift and at the strongest (1): " in page
+        assert "stain, blur, depth, ambient; 1 is the strongest" in page
+        assert (shifted.path / "figures" / "one_shifted.png").exists()
+        assert results.cohorts["one"].curves == {}
+
+    def test_images_alone_can_be_shifted(self):
+        rows = rows_of("shifted-image-v1", two_donors())
+        assert rows["task"].str.contains("shifted 0.5").any()
+        own = rows[rows["metric"] == "auc"].set_index("task")["value"]
+        assert own.to_numpy() == pytest.approx(1.0)  # who knows the place of a spot loses nothing
 
 
 class TestStudy:

@@ -41,6 +41,20 @@ def test_one_aligner_has_one_colour_in_all_panels():
     assert colours[0]["b"] == colours[1]["b"] != colours[0]["a"]
 
 
+def test_parameters_stand_at_the_ends_only_where_they_are_not_needed():
+    """What tells two lines of one method apart is too long for the end of a line, and stands below."""
+    apart = {"infonce:gene_encoder.n_dims=4:n_dims=8": curve(0.8, 0.7), "ridge_retriever": curve(0.7, 0.6)}
+    figure = robustness_figure({"toy": apart})
+    assert {t.get_text() for t in figure.axes[0].texts} == {"infonce", "ridge_retriever", "chance"}
+    assert not figure.legends
+    alike = {f"infonce:encoder={e}:gene_encoder=pca": curve(0.8, 0.7) for e in ("color", "efficientnet_lite0")}
+    figure = robustness_figure({"toy": alike})
+    figure.draw_without_rendering()
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(alike)
+    assert figure.legends[0].legend_handles[1].get_color() == figure.axes[0].lines[4].get_color()
+    assert {t.get_text() for t in figure.axes[0].texts} == {"chance"}
+
+
 def test_the_words_say_both_ends():
     assert describe_robustness({"robust": curve(0.8, 0.7, 1)}).endswith("the strongest (1): robust .800 and .700")
 

@@ -199,7 +199,11 @@ def embed_fold(aligner: Aligner, fold: Fold) -> tuple[Pairs, np.ndarray]:
     LeakageError
         If an encoder was trained on the test donors.
     """
-    fitted = fit_on_fold(aligner, fold)
+    return pairs_of(fit_on_fold(aligner, fold), fold)
+
+
+def pairs_of(fitted: Aligner, fold: Fold) -> tuple[Pairs, np.ndarray]:
+    """Return what a fitted aligner makes of the kept spots of both sides of a fold: see ``embed_fold``."""
     pairs = to_pairs(fitted, Cohort((*fold.test, *fold.train), fold.test.card), reference=fold.train)
     return pairs, np.isin(pairs.section, [s.id for s in fold.test])
 

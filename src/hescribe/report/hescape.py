@@ -16,6 +16,7 @@ from hescribe.metrics.pools import POOLS
 from hescribe.metrics.stats import MIN_DONORS, DonorMean
 from hescribe.report.figure import BLACK, BLUE, GREY, VERMILLION
 from hescribe.report.page import Picture, to_png
+from hescribe.report.robustness import STYLES, describe_robustness, robustness_figure
 from hescribe.report.table import format_number, to_frame
 from hescribe.report.template import template_environment
 
@@ -41,7 +42,7 @@ class CohortPart:
     name: str
     found: CohortResults
     verdict: str
-    picture: Picture
+    pictures: list[Picture]
     pools: dict[str, dict[str, list[PoolCell]]]
     published: list[dict[str, object]]
 
@@ -64,9 +65,9 @@ def write_hescape_report(results: HescapeResults) -> Path:
         n_cells=sum(len(p["cells"]) for p in plans), n_missing=sum(p.found.results.n_missing for p in parts),
         version=__version__,
     )  # fmt: skip
-    for part in parts:
-        with write_whole(results.path / "figures" / part.picture.name) as tmp:
-            tmp.write_bytes(part.picture.png)
+    for picture in [p for part in parts for p in part.pictures]:
+        with write_whole(results.path / "figures" / picture.name) as tmp:
+            tmp.write_bytes(picture.png)
     with write_whole(results.path / "table.csv") as tmp:
         hescape_table(results).to_csv(tmp, index=False)
     page = results.path / "report.html"
@@ -169,14 +170,30 @@ def _part(name: str, found: CohortResults) -> CohortPart:
     )  # fmt: skip
     published = published_recall(found.results.plan["task"]["cohort"]["id"])
     return CohortPart(
-        name=name, found=found, verdict=verdict(found), picture=picture, pools=_pools(found),
+        name=name, found=found, verdict=verdict(found), pictures=[picture, *_curves(name, found)], pools=_pools(found),
         published=published.to_dict("records"),
     )  # fmt: skip
 
 
+def _curves(name: str, found: CohortResults) -> list[Picture]:
+    """Return the figure of what models find as the batch of the test donors shifts away, if that was asked."""
+    curves = dict(list(found.curves.items())[: len(STYLES)])
+    if not curves:
+        return []
+    shifts = ", ".join(found.protocol.shifts)
+    return [
+        Picture(
+            name=f"{name}_shifted.png", alt=describe_robustness(curves),
+            caption=f"AUC within sections as the batch of the test donors shifts away ({shifts}; 1 is the strongest), "
+            f"mean over donors with intervals where there are {MIN_DONORS}",
+            png=to_png(robustness_figure({name: curves}), PAGE_DPI),
+        )
+    ]  # fmt: skip
+
+
 def _pools(found: CohortResults) -> dict[str, dict[str, list[PoolCell]]]:
     """Return recall at 5 by pool and model, one cell a direction."""
-    plain = [q for q in questions(found.protocol) if not q.without_depth]
+    plain = [q for q in questions(found.protocol) if not q.without_depth and not q.shift]
     asked = [q for q in plain if q.pool == BATCHES or q.size == SHOWN_SIZE]
     out: dict[str, dict[str, list[PoolCell]]] = {}
     for question in asked:

@@ -28,7 +28,7 @@ def robustness_figure(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
     Parameters
     ----------
     panels
-        Title of a panel, and its curves by the name of the aligner.
+        Title of a panel, and its curves by the name of the aligner, with or without parameters behind colons.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def robustness_figure(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, curves) in zip(every, panels.items(), strict=True):
         for i, (name, curve) in enumerate(curves.items()):
-            _draw_curve(axes, curve, names.index(name), shift=0.008 * (i - (len(curves) - 1) / 2))
+            _draw_curve(axes, name, curve, names.index(name), shift=0.008 * (i - (len(curves) - 1) / 2))
         axes.axhline(0.5, color=GREY, linewidth=1.0, zorder=1)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel("strength of the shift", fontsize=9, color=GREY)
@@ -51,8 +51,13 @@ def robustness_figure(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
         axes.tick_params(labelsize=9)
         axes.margins(x=0.3)
         axes.set_xlim(left=-0.06)
-    for axes, curves in zip(every, panels.values(), strict=True):
-        _name_ends(axes, curves, names)
+    if len({_method(name) for name in names}) == len(names):
+        for axes, curves in zip(every, panels.values(), strict=True):
+            _name_ends(axes, curves, names)
+    else:  # parameters tell them apart, which are too long for the end of a line
+        figure.set_figheight(4.1 + 0.2 * len(names))
+        lines = {line.get_label(): line for axes in every for line in axes.get_legend_handles_labels()[0]}
+        figure.legend([lines[n] for n in names], names, loc="outside lower left", frameon=False, fontsize=8.5)
     every[0].set_ylabel("AUC within a section", fontsize=9, color=GREY)
     every[0].text(-0.05, 0.5, "chance", va="bottom", fontsize=8.5, color=GREY)
     return figure
@@ -73,16 +78,21 @@ def describe_robustness(curves: Mapping[str, Curve]) -> str:
     return f"AUC within sections, at no shift and at the strongest ({strongest:g}): {', '.join(parts)}"
 
 
+def _method(name: str) -> str:
+    return name.partition(":")[0]
+
+
 def _short(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def _draw_curve(axes: Axes, curve: Curve, which: int, *, shift: float) -> None:
+def _draw_curve(axes: Axes, name: str, curve: Curve, which: int, *, shift: float) -> None:
     """Draw one line, its points a little apart from those of the others."""
     colour, marker, dashes = STYLES[which]
     x = [strength + shift * max(curve) for strength in curve]
     y = [mean.value for mean in curve.values()]
-    axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, linewidth=1.7, markersize=5.5, zorder=3)
+    (line,) = axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, linewidth=1.7, markersize=5.5, zorder=3)
+    line.set_label(name)
     for at, mean in zip(x, curve.values(), strict=True):
         if mean.low is not None and mean.high is not None:
             axes.plot([at, at], [mean.low, mean.high], color=colour, linewidth=1.0, alpha=0.6, zorder=2)
@@ -96,4 +106,5 @@ def _name_ends(axes: Axes, curves: Mapping[str, Curve], names: list[str]) -> Non
     for value, strength, name in ends:
         last = min(value, last - APART * (high - low))
         colour = STYLES[names.index(name)][0]
-        axes.annotate(name, (strength, last), xytext=(9, 0), textcoords="offset points", va="center", color=colour)
+        at = (strength, last)
+        axes.annotate(_method(name), at, xytext=(9, 0), textcoords="offset points", va="center", color=colour)

@@ -9,16 +9,26 @@ from typing import Any
 import numpy as np
 
 from hescribe import __version__
-from hescribe.align.base import aligners
-from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner, embed_fold
+from hescribe.align.base import Aligner, aligners, to_pairs
+from hescribe.bench.aligned import (
+    DensityOnly,
+    DepthEncoder,
+    RidgeRetriever,
+    ShuffledPairsAligner,
+    fit_on_fold,
+    pairs_of,
+)
 from hescribe.bench.components import create_component
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
 from hescribe.bench.model_names import split_params
 from hescribe.bench.runner import Cell, CellResult, peak_mb, spread_cells
+from hescribe.bench.shifted import shift_test
 from hescribe.bench.store import SCHEMA_VERSION, Row
+from hescribe.bench.task import Fold
+from hescribe.data.batch_shift import BatchShift
 from hescribe.errors import InputError, UnknownNameError
 from hescribe.metrics.pairs import Pairs
-from hescribe.metrics.retrieval import HESCAPE_BATCH, Direction, hescape_recall, score_retrieval
+from hescribe.metrics.retrieval import HESCAPE_BATCH, Direction, RetrievalScore, hescape_recall, score_retrieval
 from hescribe.predict.ridge import RidgePredictor
 
 BATCH_KS = (1, 5, 10)
@@ -115,7 +125,8 @@ def score_cell(task: RetrievalTask, cell: Cell) -> CellResult:
         If the aligner gives values that are not finite, or see the aligner.
     """
     start = time.perf_counter()
-    pairs, asking = embed_fold(cell.model, cell.fold)
+    fitted = fit_on_fold(cell.model, cell.fold)
+    pairs, asking = pairs_of(fitted, cell.fold)
     seconds = time.perf_counter() - start
     context = {
         "protocol": task.protocol.name, "revision": task.protocol.revision, "fold": cell.fold.name,
@@ -124,7 +135,8 @@ def score_cell(task: RetrievalTask, cell: Cell) -> CellResult:
         "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": "cpu",
         "seconds": seconds, "peak_mb": peak_mb(),
     }  # fmt: skip
-    return CellResult([*_ask_pools(task, pairs, asking, context), *_ask_batches(task, pairs, asking, context)], {})
+    rows = [*_ask_pools(task, pairs, asking, context), *_ask_batches(task, pairs, asking, context)]
+    return CellResult([*rows, *_ask_shifted(task, fitted, cell.fold, context)], {})
 
 
 def _ask_pools(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context: dict[str, Any]) -> Iterator[Row]:
@@ -135,14 +147,25 @@ def _ask_pools(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context: d
         scores = score_retrieval(
             pairs, pools=rule.pools, sizes=[s or None for s in rule.sizes], asking=asking, without_depth=without_depth
         )
-        for x in scores:
-            question = Question(x.pool, x.asked_size or 0, x.direction, without_depth)
-            is_defined = bool(np.isfinite(x.value))
-            yield Row(
-                **context, task=task.name_of(question), section=x.section, donor=x.donor, metric=x.metric,
-                value=x.value, chance=x.chance, pool_size=x.pool_size, n_defined=x.n_queries * is_defined,
-                n_undefined=x.n_queries * (not is_defined),
-            )  # fmt: skip
+        yield from (_row(task, x, context) for x in scores)
+
+
+def _ask_shifted(task: RetrievalTask, fitted: Aligner, fold: Fold, context: dict[str, Any]) -> Iterator[Row]:
+    """Yield what test donors find within their sections as their batch shifts away."""
+    for strength in task.protocol.strengths:
+        test = shift_test(fold, BatchShift.of(strength, task.protocol.shifts))
+        scores = score_retrieval(to_pairs(fitted, test), pools=("within_section",), sizes=(None,))
+        yield from (_row(task, x, context, shift=strength) for x in scores)
+
+
+def _row(task: RetrievalTask, x: RetrievalScore, context: dict[str, Any], *, shift: float = 0.0) -> Row:
+    question = Question(x.pool, x.asked_size or 0, x.direction, x.without_depth, shift)
+    is_defined = bool(np.isfinite(x.value))
+    return Row(
+        **context, task=task.name_of(question), section=x.section, donor=x.donor, metric=x.metric, value=x.value,
+        chance=x.chance, pool_size=x.pool_size, n_defined=x.n_queries * is_defined,
+        n_undefined=x.n_queries * (not is_defined),
+    )  # fmt: skip
 
 
 def _ask_batches(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context: dict[str, Any]) -> Iterator[Row]:

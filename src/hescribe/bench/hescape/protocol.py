@@ -3,6 +3,7 @@
 from typing import Literal
 
 from hescribe.bench.shipped import list_shipped, read_shipped
+from hescribe.data.batch_shift import Kind
 from hescribe.data.toml_file import Record, check_record
 from hescribe.metrics.pools import PoolKind
 
@@ -25,6 +26,9 @@ class RetrievalProtocol(Record):
         See ``metrics.retrieval``; a size of 0: all candidates there are.
     n_devices
         Recall is taken within mini-batches of 64 spots, dealt to so many devices; 0: it is not.
+    strengths, shifts
+        Test donors are scored within their sections once more as another batch would show them, at each strength above
+        0 and with all of these shifts: see ``data.batch_shift``. Empty: they are not.
     """
 
     name: str
@@ -37,6 +41,8 @@ class RetrievalProtocol(Record):
     pools: tuple[PoolKind, ...] = ()
     sizes: tuple[int, ...] = ()
     n_devices: int = 0
+    strengths: tuple[float, ...] = ()
+    shifts: tuple[Kind, ...] = ()
 
 
 def list_retrieval_protocols() -> list[str]:

@@ -10,9 +10,10 @@ import pandas as pd
 from hescribe.bench.compare import try_compare
 from hescribe.bench.hescape.cells import is_control, name_entrants, plan_retrieval, score_cell
 from hescribe.bench.hescape.protocol import RetrievalProtocol, read_retrieval_protocol
-from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask, questions
+from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask, questions, within_section
 from hescribe.bench.results import Results
 from hescribe.bench.runner import RunSummary, run_cells
+from hescribe.bench.shifted import Curve
 from hescribe.bench.study import Study, write_study
 from hescribe.data.toml_file import check_record
 from hescribe.errors import InputError
@@ -132,8 +133,17 @@ class CohortResults:
         """Metric that models are ordered by, what is asked for it in both directions, and the same without depth."""
         if self.protocol.n_devices:
             return "recall_at_5", tuple(q for q in questions(self.protocol) if q.pool == BATCHES), ()
-        whole = [q for q in questions(self.protocol) if q.pool == "within_section" and q.size == 0]
+        every = [q for q in questions(self.protocol) if not q.shift]
+        whole = [q for q in every if q.pool == "within_section" and q.size == 0]
         return "auc", tuple(q for q in whole if not q.without_depth), tuple(q for q in whole if q.without_depth)
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """AUC within sections by the strength of the batch shift, models in the order of ``lines``; empty without."""
+        if not self.protocol.strengths:
+            return {}
+        asked = {s: within_section(s) for s in (0.0, *self.protocol.strengths)}
+        return {x.model: {s: self.score(x.model, "auc", *q)[0] for s, q in asked.items()} for x in self.lines}
 
     @cached_property
     def lines(self) -> list[AlignerLine]:

@@ -32,18 +32,22 @@ class Question(NamedTuple):
         What asks, and what is found.
     without_depth
         Whether log depth was taken out of both sides.
+    shift
+        Strength of the batch shift of the test donors.
     """
 
     pool: PoolKind | str
     size: int
     direction: Direction
     without_depth: bool
+    shift: float = 0.0
 
     def __str__(self) -> str:
         """Say it in words, as rows name it."""
         size = f"of {self.size}" if self.size else "of all"
         depth = ", without depth" if self.without_depth else ""
-        return f"{self.pool.replace('_', ' ')} {size}, {self.direction.replace('_', ' ')}{depth}"
+        shift = f", shifted {self.shift:g}" if self.shift else ""
+        return f"{self.pool.replace('_', ' ')} {size}, {self.direction.replace('_', ' ')}{depth}{shift}"
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,16 @@ def questions(protocol: RetrievalProtocol) -> list[Question]:
     """
     ways: tuple[Direction, ...] = get_args(Direction)
     batches = [Question(BATCHES, 64, way, without_depth=False) for way in ways if protocol.n_devices]
-    return batches + [
+    pools = [
         Question(pool, size, way, without_depth)
         for without_depth in (False, True)
         for pool in protocol.pools
         for size in protocol.sizes
         for way in ways
     ]
+    return [*batches, *pools, *(q for strength in protocol.strengths for q in within_section(strength))]
+
+
+def within_section(shift: float = 0.0) -> list[Question]:
+    """Return what is asked of a section alone, in both directions, at a strength of the batch shift."""
+    return [Question("within_section", 0, way, without_depth=False, shift=shift) for way in get_args(Direction)]
