@@ -1,4 +1,4 @@
-"""``hescribe data convert``: a cohort for other tools, and back."""
+"""``hescribe data convert``: a cohort, or tiles of slides, for other tools; and a cohort back."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,14 +18,12 @@ def add_to(app: typer.Typer) -> None:
 
 @command
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Cohort folder; for --to cohort a zarr store or h5ad files.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Cohort folder; or a zarr store, or h5ad files.")],
     *,
-    to: Annotated[str, typer.Option("--to", help="spatialdata, h5ad or cohort.")],
+    to: Annotated[str, typer.Option("--to", help="spatialdata or h5ad; cohort; of tiles wsidata or trident.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new.")],
 ) -> None:
-    """Write a cohort as SpatialData (extra: spatial) or as h5ad files, or turn these into a cohort."""
+    """Write a cohort, or features or predictions of tiles, for other tools; or turn theirs into a cohort."""
     from hescribe.data.convert import convert as run  # noqa: PLC0415 - keeps --help fast
 
     notes = run(source, to, out)  # type: ignore[arg-type] # a wrong word is answered with those there are

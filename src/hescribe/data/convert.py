@@ -23,11 +23,12 @@ from hescribe.data.spatialdata_store import (
     find_radius_px,
     write_spatialdata,
 )
+from hescribe.data.tile_store import convert_tiles
 from hescribe.errors import InputError
 from hescribe.progress import track
 from hescribe.units import to_px
 
-Target = Literal["cohort", "h5ad", "spatialdata"]
+Target = Literal["cohort", "h5ad", "spatialdata", "wsidata", "trident"]
 THUMBNAIL_PX = 2000  # long side of the image inside an h5ad: Space Ranger's hires image has as many
 
 
@@ -37,10 +38,11 @@ def convert(source: Path, to: Target, out: Path) -> tuple[str, ...]:
     Parameters
     ----------
     source
-        Cohort folder; for ``to="cohort"`` a zarr store or an h5ad file (or a folder of them).
+        Cohort folder; for ``to="cohort"`` a zarr store or an h5ad file (or a folder of them); for ``"wsidata"`` and
+        ``"trident"`` the features or predictions of tiles.
     to
         ``"spatialdata"``: one zarr store; ``"h5ad"``: a folder with one file a section;
-        ``"cohort"``: a cohort folder.
+        ``"cohort"``: a cohort folder; ``"wsidata"``, ``"trident"``: see ``convert_tiles``.
     out
         New folder.
 
@@ -60,7 +62,9 @@ def convert(source: Path, to: Target, out: Path) -> tuple[str, ...]:
             raise InputError(f"{source} is a cohort already")
         is_store = (source / "zarr.json").is_file() or (source / ".zgroup").is_file()
         return import_cohort(source, "spatialdata" if is_store else "h5ad", out).notes
-    if to == "spatialdata":
+    if to in {"wsidata", "trident"}:
+        convert_tiles(source, to, out)
+    elif to == "spatialdata":
         write_spatialdata(read_cohort(source), out)
     else:
         write_h5ads(read_cohort(source), out)

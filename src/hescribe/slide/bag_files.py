@@ -1,4 +1,4 @@
-"""Bags in files, one a slide: h5 as TRIDENT and CLAM write it, npy, parquet, and h5ad as ``hescribe embed`` does."""
+"""Bags in files, one a slide: h5 of TRIDENT, CLAM and HEST, npy, parquet, our own h5ad, and wsidata's zarr."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 
 from hescribe import keys
 from hescribe.errors import DataAccessError, FormatError, HescribeError, InputError
+from hescribe.slide._wsidata import read_store, read_store_places
 from hescribe.slide.bags import Places, check_features
 
 T = TypeVar("T")
 FEATURES, COORDS, SIDE = "features", "coords", "patch_size_level0"  # datasets of an h5; attribute of the second
+EMBEDDINGS = "embeddings"  # what HEST calls the first
+LAYOUT = "*/features_*"  # of TRIDENT's job folders: <magnification and patch>/features_<encoder>/<slide>.h5
 XY = ("x_um", "y_um")  # columns of a parquet that are no features
 
 
@@ -67,20 +70,22 @@ def read_bags(folder: Path) -> dict[str, FileBag]:
     Parameters
     ----------
     folder
-        One file a slide: ``.h5`` (dataset ``features`` and, for maps, ``coords``), ``.npy``, ``.parquet`` (a column a
-        dimension, taken in the order of their names; ``x_um`` and ``y_um`` are places), or ``.h5ad``. Other files are
-        left alone.
+        One file a slide: ``.h5`` (dataset ``features`` or ``embeddings`` and, for maps, ``coords``), ``.npy``,
+        ``.parquet`` (a column a dimension, taken in the order of their names; ``x_um`` and ``y_um`` are places),
+        ``.h5ad``, or ``.zarr``, a store of wsidata. Other files are left alone. Or a job folder of TRIDENT that holds
+        the features of one encoder.
 
     Raises
     ------
     DataAccessError
         If there is no such folder, or no bag in it.
     InputError
-        If two files are of one slide, or parquet files differ in their columns.
+        If two files are of one slide, parquet files differ in their columns, or a job folder holds several encoders.
     """
     if not folder.is_dir():
         raise DataAccessError(f"{folder} is no folder of features; give one that holds a file for each slide")
-    paths = sorted(p for p in folder.iterdir() if p.suffix in READERS and not p.name.startswith("."))
+    folder = _find_features(folder)
+    paths = _bag_paths(folder)
     if not paths:
         raise DataAccessError(f"{folder} holds no features; expected one file a slide: {', '.join(READERS)}")
     bags: dict[str, FileBag] = {}
@@ -91,6 +96,21 @@ def read_bags(folder: Path) -> dict[str, FileBag]:
         bags[path.stem] = FileBag(path)
     _check_columns([p for p in paths if p.suffix == ".parquet"])
     return bags
+
+
+def _bag_paths(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in READERS and not p.name.startswith("."))
+
+
+def _find_features(folder: Path) -> Path:
+    """Return where the bags are: the folder itself, or that of the one encoder in TRIDENT's layout."""
+    if _bag_paths(folder):
+        return folder
+    found = sorted(p for p in folder.glob(LAYOUT) if p.is_dir())
+    if len(found) > 1:
+        names = ", ".join(str(p.relative_to(folder)) for p in found)
+        raise InputError(f"{folder} holds features of several encoders or patches ({names}); give one of these folders")
+    return found[0] if found else folder
 
 
 def _check_columns(paths: list[Path]) -> None:
@@ -114,9 +134,10 @@ def _read(path: Path, reader: Callable[[Path], T]) -> T:
 
 def _read_h5(path: Path) -> np.ndarray:
     with h5py.File(path) as file:
-        if FEATURES not in file:
+        name = FEATURES if FEATURES in file else EMBEDDINGS
+        if name not in file:
             raise FormatError(f"{path} has no dataset {FEATURES!r}; it holds {', '.join(file) or 'nothing'}")
-        features: np.ndarray = file[FEATURES][()]
+        features: np.ndarray = file[name][()]
     return features[0] if features.ndim == 3 and len(features) == 1 else features  # some write a batch of one slide
 
 
@@ -184,4 +205,5 @@ READERS: dict[str, tuple[Callable[[Path], np.ndarray], Callable[[Path], Places |
     ".npy": (_read_npy, _no_places),
     ".parquet": (_read_parquet, _read_parquet_places),
     ".h5ad": (_read_h5ad, _read_h5ad_places),
+    ".zarr": (read_store, read_store_places),
 }

@@ -117,7 +117,8 @@ class SlideTask:
         digest = hashlib.sha256(self.table.table.to_csv(index=False).encode())
         for bag in self.bags:
             for part in bag.parts if isinstance(bag, JoinedBag) else (bag,):
-                content = hash_file(part.path) if isinstance(part, FileBag) else part.read().tobytes()
+                file = part.path if isinstance(part, FileBag) and part.path.is_file() else None
+                content = part.read().tobytes() if file is None else hash_file(file)
                 digest.update(content.encode() if isinstance(content, str) else content)
         return digest.hexdigest()
 
