@@ -48,7 +48,8 @@ def score(task, name, model, seeds):
     import numpy as np
     import pandas as pd
 
-    from hescribe.bench.runner import has_seed, run_cell
+    from hescribe.bench.runner import run_cell
+    from hescribe.bench.runs import has_seed
     from hescribe.bench.scores import score_table
 
     values, taken, peak = [], [], 0.0

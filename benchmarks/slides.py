@@ -40,7 +40,7 @@ def read_ucsb(wheel):
 
 def score(wheel, protocol, models, n_seeds):
     """Run models, print scores with intervals over images, and what each adds to the first."""
-    from hescribe.bench.runner import run_cells
+    from hescribe.bench.runs import Run, finish_runs
     from hescribe.bench.slides.cards import OWN
     from hescribe.bench.slides.cells import plan_slides, tell_slides
     from hescribe.bench.slides.protocol import read_slide_protocol
@@ -54,7 +54,9 @@ def score(wheel, protocol, models, n_seeds):
         for n, model in enumerate(models, start=1):
             start = time.process_time()
             cells = plan_slides(task, models[:n], range(n_seeds))
-            run_cells(task, cells, partial(tell_slides, task), Path(folder))  # those of earlier models are there
+            finish_runs(
+                [Run(task, cells, partial(tell_slides, task), Path(folder))], Path(folder)
+            )  # those of earlier models are there
             scores = TaskScores(task, Path(folder))
             for at in scores.folds:
                 found, values = scores.score(model, at, "auc"), scores.draws(model, at, "auc")[0]

@@ -14,7 +14,7 @@ from hescribe.bench.completion.cells import (
 )  # fmt: skip
 from hescribe.bench.completion.protocol import list_completion_protocols, read_completion_protocol
 from hescribe.bench.completion.task import CompletionFold, CompletionTask
-from hescribe.bench.runner import Cell
+from hescribe.bench.runs import Cell
 from hescribe.cards import MethodCard
 from hescribe.complete.base import Completion, View, to_values
 from hescribe.complete.section_mean import SectionMeanCompleter

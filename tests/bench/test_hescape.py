@@ -20,7 +20,8 @@ from hescribe.bench.hescape.suite import HescapeResults, run_hescape, split_coho
 from hescribe.bench.hescape.task import RetrievalTask, questions
 from hescribe.bench.ladder import create_model
 from hescribe.bench.results import suite_of
-from hescribe.bench.runner import Cell, run_cell
+from hescribe.bench.runner import run_cell
+from hescribe.bench.runs import Cell
 from hescribe.bench.shifted import shift_curve
 from hescribe.bench.study import HESCAPE_CONTROLS, read_study
 from hescribe.cards import MethodCard

@@ -4,25 +4,21 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextvars import copy_context
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from hescribe import __version__, keys, settings
-from hescribe._support import remove_stale, write_whole
+from hescribe import __version__, keys
 from hescribe.bench.ladder import N_SHUFFLES, ShuffledPairs, create_model, is_control
 from hescribe.bench.leakage import check_encoder, check_gene_encoder
 from hescribe.bench.model_names import encoder_card, encoder_name
-from hescribe.bench.store import SCHEMA_VERSION, Ledger, Row, Store, cell_key, model_code_hash
-from hescribe.bench.study import Study, write_study
+from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs, has_seed
+from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
+from hescribe.bench.study import Study
 from hescribe.bench.task import Fold, PredictionTask
-from hescribe.cards import TaskCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
@@ -31,55 +27,8 @@ from hescribe.errors import InputError
 from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
 from hescribe.metrics.ceiling import Ceiling
 from hescribe.predict.base import Prediction
-from hescribe.progress import track
 
 PER_GENE = ("pearson", "pearson_depth_partial", "pearson_measured")  # metrics whose every gene gets a row
-
-
-class Task(Protocol):
-    """What is scored; it knows nothing of models."""
-
-    suite: ClassVar[str]
-
-    @property
-    def name(self) -> str:
-        """Name in rows and reports."""
-        ...
-
-    @property
-    def card(self) -> TaskCard:
-        """What a reader of the scores must know."""
-        ...
-
-    @property
-    def rules(self) -> dict[str, Any]:
-        """The protocol, field by field."""
-        ...
-
-    @property
-    def data_hash(self) -> str:
-        """Hash of everything the scores depend on in the data."""
-        ...
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model on one fold with one seed: the unit of work and of caching."""
-
-    key: str
-    fold: Any
-    name: str
-    model: Any
-    seed: int
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """Rows of a cell, and by section id the predictions they were computed from, and how unlike training spots look."""
-
-    rows: list[Row]
-    predictions: dict[str, np.ndarray]
-    ood: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def plan_cells(task: PredictionTask, models: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Cell]:
@@ -172,48 +121,10 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
     return CellResult(rows, kept, {s: p.ood for s, p in predicted.items() if p.ood is not None})
 
 
-def _in_threads(work: Callable[[Cell], None], cells: Sequence[Cell]) -> Iterator[None]:
-    """Work on one cell per core, linear algebra on one core each; yield as cells end.
-
-    Matrices here are too small to share: on two busy cores a shared eigendecomposition was seen
-    to take ten times as long. If a cell fails, those not begun are dropped and its error is raised.
-    """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(settings.n_workers()) as pool:
-        running = [pool.submit(copy_context().run, work, cell) for cell in cells]
-        try:
-            for done in as_completed(running):
-                yield done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _write_plan(out: Path, task: Task, cells: Sequence[Cell]) -> None:
-    plan = {
-        "suite": task.suite, "task": asdict(task.card), "protocol": task.rules, "data_hash": task.data_hash,
-        "version": __version__,
-        "cells": [
-            {"key": c.key, "fold": c.fold.name, "model": c.name, "method": c.model.name, "seed": c.seed} for c in cells
-        ],
-    }  # fmt: skip
-    with write_whole(out / "run.json") as tmp:
-        tmp.write_text(json.dumps(plan, indent=1))
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did."""
-
-    keys: list[str]
-    n_cells: int
-    n_cached: int
-
-
 def run_study(
     task: PredictionTask, models: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,), study: Study | None = None
 ) -> RunSummary:
     """Run every missing cell of a study into the store at ``out``.
-
-    ``run.json`` says which cells belong to the run, so that a report never mixes in older ones.
 
     Parameters
     ----------
@@ -225,48 +136,13 @@ def run_study(
     study
         Written to ``study.toml`` beside the rows.
     """
-    return run_cells(
-        task,
-        plan_cells(task, models, seeds),
-        lambda cell: run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name),
-        out,
-        study=study,
-    )
+    return finish_runs([plan_run(task, models, out, seeds)], out, study=study)
 
 
-def run_cells(
-    task: Task, cells: Sequence[Cell], work: Callable[[Cell], CellResult], out: Path, *, study: Study | None = None
-) -> RunSummary:
-    """Run the cells that are missing from the store at ``out``, and say there which cells belong to the run.
-
-    Parameters
-    ----------
-    task, cells
-        The study, planned.
-    work
-        Gives the rows of a cell.
-    out, study
-        As for ``run_study``.
-    """
-    store, ledger = Store(out), Ledger(out)
-    if study is not None:
-        write_study(study, out / "study.toml")
-    _write_plan(out, task, cells)
-    for folder in ("cells", "predictions"):
-        remove_stale(out / folder)
-    missing = [c for c in cells if not store.has(c.key)]
-    for cell in missing:
-        if not is_control(cell.model):
-            params = json.dumps(cell.model.with_params(**({"seed": 0} if has_seed(cell.model) else {})).get_params())
-            ledger.add(task.name, task.card.protocol, cell.model.name, params)
-
-    def finish(cell: Cell) -> None:
-        result = work(cell)
-        store.write(cell.key, result.rows, result.predictions)
-
-    for _ in track(_in_threads(finish, missing), "scoring models", len(missing)):
-        pass
-    return RunSummary([c.key for c in cells], len(cells), len(cells) - len(missing))
+def plan_run(task: PredictionTask, models: Sequence[str], out: Path, seeds: Sequence[int] = (0,)) -> Run:
+    """Return the run of predictors on a task: see ``plan_cells``."""
+    cells = plan_cells(task, models, seeds)
+    return Run(task, cells, lambda cell: run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name), out)
 
 
 def _score(
@@ -340,11 +216,6 @@ def check_encoder_of(model: Any, cohort: Cohort) -> None:
     of_genes = getattr(getattr(model, "aligner", model), "gene_encoder", None)
     if isinstance(of_genes, GeneEncoder):
         check_gene_encoder(of_genes, cohort)
-
-
-def has_seed(model: Any) -> bool:
-    """Return whether a model draws random numbers."""
-    return any(f.name == "seed" for f in fields(model))
 
 
 def _seeds(model: Any, seeds: Sequence[int]) -> Sequence[int]:

@@ -16,10 +16,11 @@ import pandas as pd
 from hescribe.bench.ladder import CONTROLS
 from hescribe.bench.protocols import MEASURED, read_protocol, with_labels
 from hescribe.bench.results import Results
-from hescribe.bench.runner import RunSummary, run_study
+from hescribe.bench.runner import plan_run
+from hescribe.bench.runs import Run, RunSummary, finish_runs
 from hescribe.bench.scores import Score
 from hescribe.bench.spared_task import read_task
-from hescribe.bench.study import Study, write_study
+from hescribe.bench.study import Study
 from hescribe.metrics.gene import rank
 from hescribe.metrics.stats import MIN_DONORS
 
@@ -187,23 +188,29 @@ def published_scores(dataset: str) -> pd.DataFrame:
 
 
 def run_spared(study: Study) -> RunSummary:
-    """Run a study's predictors on measured and on filled train labels, each in a folder of its own.
+    """Run a study's predictors on measured and on filled train labels: see ``plan_spared``."""
+    return finish_runs(plan_spared(study), Path(study.out), study=study)
 
-    A run that was killed goes on where it stopped.
+
+def plan_spared(study: Study) -> list[Run]:
+    """Return the run on measured and those on filled train labels, each in a folder of its own.
 
     Raises
     ------
     UnknownNameError
         If there is no protocol, predictor or completer of a name.
     """
-    out, base = Path(study.out), read_protocol(study.protocol)
+    base = read_protocol(study.protocol)
     protocols = {MEASURED: base, **{c: with_labels(base, c) for c in study.completers}}
-    write_study(study, out / "study.toml")
-    done: list[RunSummary] = []
-    for labels, protocol in protocols.items():
-        task = read_task(Path(study.cohort), protocol)
-        done.append(run_study(task, _models(study.models, labels), out / labels, seeds=study.seeds, study=study))
-    return RunSummary([k for d in done for k in d.keys], sum(d.n_cells for d in done), sum(d.n_cached for d in done))
+    return [
+        plan_run(
+            read_task(Path(study.cohort), protocol),
+            _models(study.models, labels),
+            Path(study.out) / labels,
+            study.seeds,
+        )
+        for labels, protocol in protocols.items()
+    ]
 
 
 def _models(models: Sequence[str], labels: str) -> tuple[str, ...]:

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hescribe.cli.hescape import run_hescape
-from hescribe.cli.output import OUTPUT, command, plural, tell_spread
-from hescribe.cli.slides import run_slide_suite, show_feature_gains, write_slide_page
+from hescribe.cli.hescape import show_hescape
+from hescribe.cli.output import OUTPUT, command, plural
+from hescribe.cli.scores import show_completion, show_prediction, show_scores, show_spared
+from hescribe.cli.slides import show_feature_gains, show_slides, write_slide_page
 
 if TYPE_CHECKING:
-    from hescribe.bench.results import Results
-    from hescribe.bench.runner import RunSummary
-    from hescribe.bench.scores import Score
-    from hescribe.bench.study import Study
-    from hescribe.cards import TaskCard
+    from hescribe.bench.runs import Task
 
+SHOW = {
+    "prediction": show_prediction,
+    "completion": show_completion,
+    "spared": show_spared,
+    "hescape": show_hescape,
+    "spade": show_slides,
+}
 app = typer.Typer(help="Score models on held-out donors, and report.", no_args_is_help=True)
 
 
@@ -65,85 +69,44 @@ def run(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Of the suite spade: CSV with a row a slide.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the results; a killed run goes on there.")] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            help="Where cells run: local (processes), ray or slurm, with options as in local:n_workers=4 or "
+            "slurm:slurm_partition=gpu. [default: threads of this process]"
+        ),
+    ] = None,
 ) -> None:
     """Run models on held-out donors; without --models, the ladder of baselines and controls."""
-    from hescribe.bench.results import Results  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.scores import as_json  # noqa: PLC0415
+    from hescribe.bench.runs import finish_runs  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.study import parse_list, read_study  # noqa: PLC0415
+    from hescribe.bench.suite import plan_study  # noqa: PLC0415
+    from hescribe.launch.base import create_launcher  # noqa: PLC0415
 
     resolved = read_study(
         study, suite=suite, cohort=cohort, protocol=protocol, out=out, models=parse_list(models),
         seeds=parse_list(seeds, int), completers=parse_list(completers),
         encoders=parse_list(encoders), gene_encoders=parse_list(gene_encoders), features=features, labels=labels,
     )  # fmt: skip
-    path = Path(resolved.out)
-    own = {"spared": _run_spared, "hescape": run_hescape, "spade": run_slide_suite}
-    if resolved.suite in own:
-        own[resolved.suite](resolved, path)
-        return
-    summary = _run_completers(resolved, path) if resolved.suite == "completion" else _run_predictors(resolved, path)
-    results = Results(path)
-    OUTPUT.result(
-        {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached, "table": as_json(results.scores)}
-    )
-    if resolved.suite == "completion":
-        show_completion(results)
-    else:
-        show_scores(results.scores)
-    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
-
-
-def _run_predictors(resolved: "Study", path: Path) -> "RunSummary":
-    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.runner import run_study  # noqa: PLC0415
-    from hescribe.bench.spared_task import read_task  # noqa: PLC0415
-
-    task = read_task(Path(resolved.cohort), read_protocol(resolved.protocol))
-    card = task.card
-    if card.n_left_out:
-        n_all = card.n_left_out + card.n_sections
-        OUTPUT.say(f"{card.n_left_out} of {n_all} sections have no image (or too few spots) and are left out")
-    _warn_optimistic(card)
-    return run_study(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
-
-
-def _run_completers(resolved: "Study", path: Path) -> "RunSummary":
-    from hescribe.bench.completion.cells import run_completion  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.completion.protocol import read_completion_protocol  # noqa: PLC0415
-    from hescribe.bench.completion.task import CompletionTask  # noqa: PLC0415
-    from hescribe.data.folder import read_cohort  # noqa: PLC0415
-
-    protocol = read_completion_protocol(resolved.protocol)
-    task = CompletionTask(read_cohort(Path(resolved.cohort)), protocol)
-    _warn_optimistic(task.card)
-    return run_completion(task, resolved.models, path, seeds=resolved.seeds, study=resolved)
-
-
-def _run_spared(resolved: "Study", path: Path) -> None:
-    from hescribe.bench.protocols import read_protocol  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.scores import as_json  # noqa: PLC0415
-    from hescribe.bench.spared_suite import SparedResults, run_spared  # noqa: PLC0415
-
-    if optimistic := read_protocol(resolved.protocol).optimistic:
-        OUTPUT.say(f"protocol {resolved.protocol} is optimistic: {optimistic}")
-    summary = run_spared(resolved)
-    results = SparedResults(path)
+    launcher = create_launcher(launch) if launch else None
+    path, runs = Path(resolved.out), plan_study(resolved)
+    for note in dict.fromkeys(note for run in runs for note in _notes(run.task)):
+        OUTPUT.say(note)
+    summary = finish_runs(runs, path, study=resolved, launcher=launcher)
     facts = {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached}
-    OUTPUT.result({**facts, "table": as_json(results.scores)})
-    main = results.main
-    OUTPUT.table(
-        [
-            {"model": x.model, "train labels": x.labels, "mean rank": x.mean_rank}
-            | {m: s.value for m in (main, "mse_entries", "mse") if (s := x.scores.get(m))}
-            for x in results.entrants
-        ]
-    )
+    OUTPUT.result({**facts, **SHOW[resolved.suite](path)})
     OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
 
 
-def _warn_optimistic(card: "TaskCard") -> None:
+def _notes(task: "Task") -> list[str]:
+    """Return what a reader must know of a task before its scores."""
+    card, notes = task.card, []
+    if card.n_left_out and task.suite == "prediction":
+        n_all = card.n_left_out + card.n_sections
+        notes.append(f"{card.n_left_out} of {n_all} sections have no image (or too few spots) and are left out")
     if card.optimistic:
-        OUTPUT.say(f"protocol {card.protocol} is optimistic: {card.optimistic}")
+        notes.append(f"protocol {card.protocol} is optimistic: {card.optimistic}")
+    return notes
 
 
 @app.command(epilog="Examples: hescribe bench report R   |   hescribe bench report R --json")
@@ -272,45 +235,3 @@ def export(
     OUTPUT.result(
         {"out": str(out), "model": name, "sections": sections}, f"{out}: {name}, {plural(len(sections), 'section')}"
     )
-
-
-def show_scores(scores: "list[Score]") -> None:
-    """Print the main scores as a table."""
-    by_model: dict[str, dict[str, object]] = {}
-    for s in scores:
-        row = by_model.setdefault(s.model, {"model": s.model})
-        if s.metric == "pearson":
-            interval = None if s.low is None else f"[{s.low:.3f}, {s.high:.3f}]"
-            donors = "  ".join(f"{d} {v:.3f}" for d, v in s.by_donor.items()) if len(s.by_donor) < 5 else None
-            row |= {"Pearson": s.value, "of": s.ceiling, "interval / by donor": interval or donors}
-        elif s.metric == "pearson_depth_partial":
-            row["without depth"] = s.value
-        elif s.metric == "mse":
-            row |= {"MSE": s.value, "note": s.control.replace("uses_truth", "sees the truth")}
-        elif s.metric == "share_filled" and s.value:
-            OUTPUT.say(f"{s.model}: {s.value:.1%} of the values were not predicted and are the train mean")
-    OUTPUT.table(list(by_model.values()))
-
-
-def show_completion(results: "Results") -> None:
-    """Print the scores of completers as a table: one row for each share hidden and completer."""
-    from hescribe.bench.completion.compare import completion_lines  # noqa: PLC0415 - the command line starts fast
-
-    rows = []
-    for line in completion_lines(results):
-        score, behind = line.scores["mse"], line.behind
-        rows.append(
-            {
-                "hidden": f"{line.share:.0%}",
-                "completer": line.model,
-                "MSE": line.mse,
-                "interval / by donor": tell_spread(score.low, score.high, score.by_donor),
-                "above best": None if behind is None else behind.value,
-                "paired interval": None if behind is None else tell_spread(behind.low, behind.high, {}),
-                "MAE": line.scores["mae"].value,
-                "Pearson": line.scores["pearson_hidden"].value,
-                "in 90 %": line.scores["coverage_90"].value if "coverage_90" in line.scores else None,
-                "noise floor": line.floor,
-            }
-        )
-    OUTPUT.table(rows)

@@ -26,7 +26,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dem
     from hescribe.bench.runner import run_study  # noqa: PLC0415
     from hescribe.bench.study import Study  # noqa: PLC0415
     from hescribe.bench.task import PredictionTask  # noqa: PLC0415
-    from hescribe.cli.bench import show_scores  # noqa: PLC0415
+    from hescribe.cli.scores import show_scores  # noqa: PLC0415
     from hescribe.data.folder import read_cohort, write_cohort  # noqa: PLC0415
     from hescribe.data.toy import toy_cohort  # noqa: PLC0415
     from hescribe.report.page import write_report  # noqa: PLC0415

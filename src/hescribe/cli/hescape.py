@@ -7,24 +7,17 @@ from hescribe.cli.output import OUTPUT, tell_spread
 
 if TYPE_CHECKING:
     from hescribe.bench.hescape.suite import CohortResults
-    from hescribe.bench.study import Study
 
 
-def run_hescape(study: "Study", path: Path) -> None:
-    """Run the suite, and show one table a cohort."""
-    from hescribe.bench.hescape import suite  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.hescape.protocol import read_retrieval_protocol  # noqa: PLC0415
+def show_hescape(path: Path) -> dict[str, object]:
+    """Show one table a cohort, and return the scores for programs."""
+    from hescribe.bench.hescape.suite import HescapeResults  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.scores import as_json  # noqa: PLC0415
 
-    if optimistic := read_retrieval_protocol(study.protocol).optimistic:
-        OUTPUT.say(f"protocol {study.protocol} is optimistic: {optimistic}")
-    summary = suite.run_hescape(study)
-    found = suite.HescapeResults(path).cohorts
-    facts = {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached}
-    OUTPUT.result({**facts, "table": as_json([s for c in found.values() for s in c.results.scores])})
+    found = HescapeResults(path).cohorts
     for name, of in found.items():
         OUTPUT.table(_to_rows(of), title=f"\n{name}")
-    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+    return {"table": as_json([s for c in found.values() for s in c.results.scores])}
 
 
 def _to_rows(of: "CohortResults") -> list[dict[str, object]]:

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     RUNGS = "rungs"
     SLIDE_MODELS = "slide-models"
     TASKS = "tasks"
+    LAUNCHERS = "launchers"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -75,6 +76,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
         Kind.PREDICTORS: _predictors, Kind.ALIGNERS: _aligners, Kind.COMPLETERS: _completers,
         Kind.ENCODERS: _encoders, Kind.GENE_ENCODERS: _gene_encoders, Kind.READERS: _readers,
         Kind.PROTOCOLS: _protocols, Kind.RUNGS: _rungs, Kind.SLIDE_MODELS: _slide_models, Kind.TASKS: _tasks,
+        Kind.LAUNCHERS: _launchers,
     }[kind]()  # fmt: skip
     OUTPUT.result({kind.value: rows})
     OUTPUT.table(rows)
@@ -179,3 +181,10 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _launchers() -> list[dict[str, object]]:
+    from hescribe.launch.base import launchers  # noqa: PLC0415 - as above
+
+    found = [(name, launchers.get(name)) for name in launchers]
+    return [{"name": n, "where": c.summary, "options": ", ".join(c().get_params())} for n, c in found]  # type: ignore[attr-defined]

@@ -1,26 +1,19 @@
 """What ``hescribe bench`` does and shows of slide-level tasks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hescribe.cli.output import OUTPUT
 
-if TYPE_CHECKING:
-    from hescribe.bench.study import Study
 
-
-def run_slide_suite(resolved: "Study", path: Path) -> None:
-    """Run the slide models of a study, and show what they tell."""
+def show_slides(path: Path) -> dict[str, object]:
+    """Show what slide models tell, and return the scores for programs."""
     from hescribe.bench.scores import as_json  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.slides.cells import run_slides  # noqa: PLC0415
     from hescribe.bench.slides.results import SlideResults, describe  # noqa: PLC0415
 
-    summary, results = run_slides(resolved), SlideResults(path)
+    results = SlideResults(path)
     notes = [describe(t.task) for t in results.tasks.values()]
     for note in notes:
         OUTPUT.say(note)
-    facts = {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached}
-    OUTPUT.result({**facts, "notes": notes, "table": as_json(results.scores)})
     OUTPUT.table(
         [
             {
@@ -35,7 +28,7 @@ def run_slide_suite(resolved: "Study", path: Path) -> None:
             for s in results.scores
         ]
     )
-    OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+    return {"notes": notes, "table": as_json(results.scores)}
 
 
 def write_slide_page(path: Path) -> None:

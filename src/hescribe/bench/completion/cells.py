@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,8 @@ from scipy import special
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import (
-    Cell,
-    CellResult,
-    RunSummary,
-    peak_mb,
-    run_cells,
-    spread_cells,
-)
+from hescribe.bench.runner import peak_mb, spread_cells
+from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs
 from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.study import Study
 from hescribe.complete.base import Completion, View, completers
@@ -49,8 +44,12 @@ def run_completion(
     task: CompletionTask, names: Sequence[str], out: Path, *, seeds: Sequence[int] = (0,), study: Study | None = None
 ) -> RunSummary:
     """Run every missing cell of a study of completers into the store at ``out``; see ``bench.runner.run_study``."""
-    cells = plan_completion(task, names, seeds)
-    return run_cells(task, cells, lambda cell: score_completer(task, cell), out, study=study)
+    return finish_runs([plan_completion_run(task, names, out, seeds)], out, study=study)
+
+
+def plan_completion_run(task: CompletionTask, names: Sequence[str], out: Path, seeds: Sequence[int] = (0,)) -> Run:
+    """Return the run of completers on a task: see ``plan_completion``."""
+    return Run(task, plan_completion(task, names, seeds), partial(score_completer, task), out)
 
 
 def create_completer(name: str) -> Any:

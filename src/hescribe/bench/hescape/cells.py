@@ -21,7 +21,8 @@ from hescribe.bench.aligned import (
 from hescribe.bench.components import create_component
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import Cell, CellResult, peak_mb, spread_cells
+from hescribe.bench.runner import peak_mb, spread_cells
+from hescribe.bench.runs import Cell, CellResult
 from hescribe.bench.shifted import shift_test
 from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.task import Fold

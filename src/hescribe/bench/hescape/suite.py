@@ -1,7 +1,7 @@
 """The suite hescape: aligners on one cohort after the other, and what came out as one line a model."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from hescribe.bench.hescape.cells import is_control, name_entrants, plan_retriev
 from hescribe.bench.hescape.protocol import RetrievalProtocol, read_retrieval_protocol
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask, questions, within_section
 from hescribe.bench.results import Results
-from hescribe.bench.runner import RunSummary, run_cells
+from hescribe.bench.runs import Run, RunSummary, finish_runs
 from hescribe.bench.shifted import Curve
-from hescribe.bench.study import Study, write_study
+from hescribe.bench.study import Study
 from hescribe.data.toml_file import check_record
 from hescribe.errors import InputError
 from hescribe.metrics.stats import DonorMean, donor_mean
@@ -23,9 +23,12 @@ RIVAL = "ridge_retriever"  # what every aligner must beat
 
 
 def run_hescape(study: Study) -> RunSummary:
-    """Run a study's aligners on every cohort, each in a folder of its own that bears the name of the cohort's folder.
+    """Run a study's aligners on every cohort: see ``plan_hescape``. A run that was killed goes on where it stopped."""
+    return finish_runs(plan_hescape(study), Path(study.out), study=study)
 
-    A run that was killed goes on where it stopped.
+
+def plan_hescape(study: Study) -> list[Run]:
+    """Return a run for each cohort, in a folder of its own that bears the name of the cohort's folder.
 
     Raises
     ------
@@ -36,15 +39,11 @@ def run_hescape(study: Study) -> RunSummary:
     """
     protocol, out = read_retrieval_protocol(study.protocol), Path(study.out)
     names = name_entrants(study.models, study.encoders, study.gene_encoders)
-    cohorts = split_cohorts(study.cohort)
-    tasks = {folder: RetrievalTask.read(path, protocol) for folder, path in cohorts.items()}
-    planned = {folder: plan_retrieval(task, names, study.seeds) for folder, task in tasks.items()}
-    write_study(study, out / "study.toml")
-    done = [
-        run_cells(task, planned[folder], lambda cell, t=task: score_cell(t, cell), out / folder)  # type: ignore[misc]
+    tasks = {folder: RetrievalTask.read(path, protocol) for folder, path in split_cohorts(study.cohort).items()}
+    return [
+        Run(task, plan_retrieval(task, names, study.seeds), partial(score_cell, task), out / folder)
         for folder, task in tasks.items()
     ]
-    return RunSummary([k for d in done for k in d.keys], sum(d.n_cells for d in done), sum(d.n_cached for d in done))
 
 
 def split_cohorts(cohort: str) -> dict[str, Path]:

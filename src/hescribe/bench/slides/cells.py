@@ -12,12 +12,13 @@ import numpy as np
 
 from hescribe import __version__
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import Cell, CellResult, RunSummary, has_seed, peak_mb, run_cells
+from hescribe.bench.runner import peak_mb
+from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs, has_seed
 from hescribe.bench.slides.cards import METRICS, find_tasks
 from hescribe.bench.slides.protocol import read_slide_protocol
 from hescribe.bench.slides.task import SlideTask
 from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
-from hescribe.bench.study import Study, write_study
+from hescribe.bench.study import Study
 from hescribe.bench.task import POOLED
 from hescribe.errors import InputError, LeakageError
 from hescribe.metrics.slides import balanced_accuracy, concordance, macro_auc, quadratic_kappa
@@ -54,9 +55,12 @@ def read_slide_tasks(study: Study) -> list[SlideTask]:
 
 
 def run_slides(study: Study) -> RunSummary:
-    """Run the slide models of a study on each of its tasks, each in a folder of its own.
+    """Run the slide models of a study: see ``plan_slide_runs``. A run that was killed goes on where it stopped."""
+    return finish_runs(plan_slide_runs(study), Path(study.out), study=study)
 
-    A run that was killed goes on where it stopped. Nothing is run before every cell of every task is planned.
+
+def plan_slide_runs(study: Study) -> list[Run]:
+    """Return a run for each of a study's tasks, in a folder of its own.
 
     Raises
     ------
@@ -66,14 +70,11 @@ def run_slides(study: Study) -> RunSummary:
         If labels and features do not match, or there are too few donors.
     """
     tasks = read_slide_tasks(study)
-    planned = [plan_slides(task, study.models, study.seeds) for task in tasks]
-    write_study(study, Path(study.out) / "study.toml")
     importlib.import_module("torch")  # before there are threads: scipy stumbles over a torch that is half imported
-    done = [
-        run_cells(task, cells, partial(tell_slides, task), Path(study.out) / task.name, study=study)
-        for task, cells in zip(tasks, planned, strict=True)
+    return [
+        Run(task, plan_slides(task, study.models, study.seeds), partial(tell_slides, task), Path(study.out) / task.name)
+        for task in tasks
     ]
-    return RunSummary([k for d in done for k in d.keys], sum(d.n_cells for d in done), sum(d.n_cached for d in done))
 
 
 def plan_slides(task: SlideTask, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
