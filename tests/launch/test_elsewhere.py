@@ -81,19 +81,20 @@ def test_a_cluster_that_loses_a_node_gives_the_rows_that_threads_give(study, in_
 
 
 def test_a_cell_that_ray_loses_is_named(study):
-    class Lost(Exception):
+    class LostError(Exception):
         pass
 
     def get(_):
-        raise Lost("the worker died: SIGKILL\nand more")
+        raise LostError("the worker died: SIGKILL\nand more")
 
-    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayError=Lost))
+    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayError=LostError))
     [begun] = plan_study(study)
-    with pytest.raises(HescribeError, match=r"mean on D0, seed 0 ended 3 times .* \(Lost: the worker died: SIGKILL\)"):
+    with pytest.raises(
+        HescribeError, match=r"mean on D0, seed 0 ended 3 times .* \(LostError: the worker died: SIGKILL\)"
+    ):
         RayLauncher()._end(ray, None, Unit(begun, begun.cells[0]))
 
 
-@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_an_error(study):
     pytest.importorskip("ray")
     with pytest.raises(DataAccessError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):

@@ -75,14 +75,18 @@ class Results:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Rows of the finished cells."""
-        store = Store(self.path)
-        return store.read(c["key"] for c in self.plan["cells"] if store.has(c["key"]))
+        return Store(self.path).read(c["key"] for c in self.finished)
 
     @property
     def n_missing(self) -> int:
         """Cells of the plan that are not finished."""
-        store = Store(self.path)
-        return sum(not store.has(c["key"]) for c in self.plan["cells"])
+        return len(self.plan["cells"]) - len(self.finished)
+
+    @property
+    def finished(self) -> list[dict[str, Any]]:
+        """Cells of the plan that are finished."""
+        done = Store(self.path).finished()
+        return [c for c in self.plan["cells"] if c["key"] in done]
 
     @cached_property
     def scores(self) -> list[Score]:

@@ -96,7 +96,8 @@ class Run:
         self._write_plan()
         for folder in ("cells", "predictions"):
             remove_stale(self.out / folder)
-        missing = [c for c in self.cells if not store.has(c.key)]
+        done = store.finished()
+        missing = [c for c in self.cells if c.key not in done]
         for cell in missing:
             if not is_control(cell.model):
                 params = json.dumps(
@@ -199,6 +200,8 @@ def finish_runs(
     missing = [unit for run in runs for unit in run.begin(study)]
     for _ in track((launcher or Threads()).finish(missing, out), "scoring models", len(missing)):
         pass
+    for run in runs:
+        Store(run.out).join()
     keys = [cell.key for run in runs for cell in run.cells]
     return RunSummary(keys, len(keys), len(keys) - len(missing))
 

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hescribe._support import write_whole
@@ -106,11 +107,17 @@ class Row:
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 SCHEMA = pa.schema([(f.name, _ARROW[f.type]) for f in fields(Row)])  # type: ignore[index]
+CELL = "cell"  # column of joined files
+JOINED = SCHEMA.append(pa.field(CELL, pa.string()))
+CELLS_AT_ONCE = 1000  # in memory while they are joined
 
 
 @dataclass(frozen=True)
 class Store:
     """A folder of finished cells.
+
+    A cell is a file of its own when it is written; ``join`` makes one of many, for 10^5 small files take minutes to
+    read. Both are parquet with the columns of ``Row``, in joined ones with one more that names the cell.
 
     Parameters
     ----------
@@ -122,7 +129,16 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Return whether a cell is finished."""
-        return self._cell(key).exists()
+        return self._cell(key).exists() or key in self.joined()
+
+    def finished(self) -> set[str]:
+        """Return the cells that are finished."""
+        return {*self.joined(), *(path.stem for path in self._alone())}
+
+    def joined(self) -> dict[str, Path]:
+        """Return the cells that are in a joined file, each with its path."""
+        parts = sorted((self.path / "joined").glob("[!.]*.parquet"))
+        return {key: part for part in parts for key in _read(part, [CELL])[CELL].unique().to_pylist()}
 
     def write(self, key: str, rows: Iterable[Row], predictions: dict[str, np.ndarray]) -> None:
         """Write a cell: predictions first, then the rows whose presence says that it is done."""
@@ -134,6 +150,28 @@ class Store:
         with write_whole(self._cell(key)) as tmp:
             pq.write_table(table, tmp, compression="zstd")
 
+    def join(self, *, at_least: int = 1000) -> int:
+        """Join the cells that are files of their own, where there are many, and return how many were.
+
+        Safe beside other runs and after a kill: a cell is removed once it is in a joined file, and one that is in both
+        is read once.
+        """
+        alone = sorted(self._alone())
+        if len(alone) < at_least:
+            return 0
+        joined = self.joined()
+        added = [path for path in alone if path.stem not in joined]
+        if added:
+            name = hashlib.sha256("".join(path.stem for path in added).encode()).hexdigest()[:24]
+            path = self.path / "joined" / f"{name}.parquet"
+            with write_whole(path) as tmp, pq.ParquetWriter(tmp, JOINED, compression="zstd") as writer:
+                for i in range(0, len(added), CELLS_AT_ONCE):
+                    some = [table for cell in added[i : i + CELLS_AT_ONCE] if (table := _try_cell(cell)) is not None]
+                    writer.write_table(pa.concat_tables([JOINED.empty_table(), *some]))
+        for path in alone:
+            path.unlink(missing_ok=True)
+        return len(alone)
+
     def read(self, keys: Iterable[str]) -> pd.DataFrame:
         """Return the rows of finished cells, in the order of the keys.
 
@@ -142,13 +180,24 @@ class Store:
         FormatError
             If a file is damaged; the message says which to delete.
         """
-        tables = []
-        for key in keys:
-            try:
-                tables.append(pq.read_table(self._cell(key), schema=SCHEMA))
-            except (pa.ArrowInvalid, OSError) as error:
-                raise FormatError(f"{self._cell(key)} is damaged; delete it and run again") from error
-        return pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+        wanted = list(keys)
+        joined, tables = self.joined(), []
+        for key in wanted:
+            if key not in joined:
+                table = _try_cell(self._cell(key))
+                if table is None:  # another run has joined it since
+                    joined = self.joined()
+                    if key not in joined:
+                        raise FormatError(f"{self._cell(key)} is gone; run again")
+                else:
+                    tables.append(table)
+        for part in sorted({joined[k] for k in wanted if k in joined}):
+            own = pa.array([k for k in wanted if joined.get(k) == part], pa.string())  # one may be in two parts
+            tables.append(_read(part).filter(pc.field(CELL).isin(own)))
+        table = pa.concat_tables([JOINED.empty_table(), *tables])
+        place = pc.index_in(table[CELL], value_set=pa.array(wanted, pa.string()))
+        table = table.append_column("place", place)
+        return table.take(pc.sort_indices(table["place"])).select(SCHEMA.names).to_pandas()
 
     def read_predictions(self, key: str) -> dict[str, np.ndarray]:
         """Return predicted expression by section id, shape ``(n_spots, n_genes)``; empty if none was kept."""
@@ -163,8 +212,41 @@ class Store:
     def _cell(self, key: str) -> Path:
         return self.path / "cells" / f"{key}.parquet"
 
+    def _alone(self) -> Iterator[Path]:
+        return (self.path / "cells").glob("[!.]*.parquet")
+
     def _predictions(self, key: str) -> Path:
         return self.path / "predictions" / f"{key}.npz"
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    FormatError
+        If it is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=columns)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FormatError(f"{path} is damaged; delete it and run again") from error
+
+
+def _try_cell(path: Path) -> pa.Table | None:
+    """Return the rows of a cell, with its key; None if its file is gone."""
+    try:
+        table = _read(path)
+    except FileNotFoundError:
+        return None
+    if table.schema.names != SCHEMA.names:
+        raise FormatError(f"{path} holds no rows of this version; delete it and run again")
+    return table.append_column(CELL, pa.array([path.stem] * len(table), pa.string()))
 
 
 def cell_key(**content: object) -> str:

@@ -1,5 +1,6 @@
 """A Ray cluster: every unit is a task, which Ray gives to another machine if the one it is at is lost."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hescribe.launch.base import check_written, lost
 from hescribe.launch.worker import finish_there, to_error
 from hescribe.params import Params
 
+WAIT_S = 10.0  # for an answer of the cluster
 QUIET = {"logging_level": "WARNING"}
 ENV = {"OMP_NUM_THREADS": "1"}  # one core a unit
 
@@ -62,14 +64,21 @@ class RayLauncher(Params):
 
     def _connect(self, ray: Any) -> None:
         try:
+            self._check_answers()
             if self.address is None:
                 ray.init(num_cpus=settings.n_workers(), include_dashboard=False, log_to_driver=False, **QUIET)
             else:
                 ray.init(address=self.address, log_to_driver=False, **QUIET)
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise DataAccessError(
                 f"no Ray cluster answers at {self.address}: {error}; start one with ray start --head"
             ) from error
+
+    def _check_answers(self) -> None:
+        """Raise ``OSError`` at once if nothing listens at an address, for which Ray would wait for minutes."""
+        host, _, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=WAIT_S).close()
 
     def _end(self, ray: Any, done: Any, unit: Unit) -> None:
         try:

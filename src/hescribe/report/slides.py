@@ -178,8 +178,8 @@ def _attention_pictures(scores: TaskScores) -> list[Picture]:
     """Return one map of the attention of each model that learned one."""
     store, bags = Store(scores.path), {b.id: b for b in scores.task.bags}
     found: dict[str, Picture] = {}
-    for cell in scores.results.plan["cells"]:
-        if cell["method"] in ATTENTIVE and cell["model"] not in found and store.has(cell["key"]):
+    for cell in scores.results.finished:
+        if cell["method"] in ATTENTIVE and cell["model"] not in found:
             for name, weights in store.read_predictions(cell["key"]).items():
                 slide = name.removeprefix(ATTENTION)
                 places = bags[slide].read_places() if slide != name else None

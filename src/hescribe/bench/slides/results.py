@@ -71,8 +71,8 @@ class TaskScores:
         """
         store, rows = Store(self.path), {s: i for i, s in enumerate(self.task.table.slides)}
         values, drawn = [], []
-        for cell in self.results.plan["cells"]:
-            if cell["model"] != model or task_at(self.task.name, cell["fold"]) != at or not store.has(cell["key"]):
+        for cell in self.results.finished:
+            if cell["model"] != model or task_at(self.task.name, cell["fold"]) != at:
                 continue
             told = store.read_predictions(cell["key"])
             test = np.array([rows[s] for s in told[SLIDES]])
@@ -131,8 +131,8 @@ class TaskScores:
     @cached_property
     def _donors(self) -> np.ndarray:
         """Donors that are told of in any cell, shape ``(n_donors,)``: with few shots not those that are drawn from."""
-        store, keys = Store(self.path), [c["key"] for c in self.results.plan["cells"]]
-        slides = [store.read_predictions(k)[SLIDES] for k in keys if store.has(k)]
+        store = Store(self.path)
+        slides = [store.read_predictions(c["key"])[SLIDES] for c in self.results.finished]
         told = np.isin(self.task.table.slides, np.unique(np.concatenate(slides)) if slides else [])
         return np.unique(self.task.table.donors[told])
 
