@@ -38,6 +38,7 @@ DECIDES = (
     "train",
     "encode",
     "align",
+    "experts",
     "predict",
     "slide",
     "bench",
