@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-slow check bench torture docs clean
+.PHONY: demo test test-slow check bench torture fuzz docs clean
 
 demo: $(STAMP)  ## run the main job on the synthetic cohort, into demo/
 	$(BIN)/hescribe demo --out demo
@@ -26,10 +26,13 @@ check: $(DEV_STAMP)  ## lint, types, layers
 	$(BIN)/towncrier build --draft --version next > /dev/null
 
 bench: $(DEV_STAMP)  ## measure speed and memory against fair rivals, as ratios
-	for script in $(filter-out %/torture_kill.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/torture_kill.py %/fuzz.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 torture: $(STAMP)  ## kill the program at random moments, and compare what it gives afterwards
 	$(BIN)/python benchmarks/torture_kill.py
+
+fuzz: $(STAMP)  ## give every reader damaged input, 100,000 times
+	$(BIN)/python benchmarks/fuzz.py
 
 docs: $(DEV_STAMP)  ## run every code block of the documentation
 	$(BIN)/python -m pytest -q docs README.md

@@ -67,7 +67,7 @@ def test_a_users_sets_are_read(tmp_path):
     [
         ('[mine]\ntitle = "Mine"\n', SchemaError, "genes"),
         ('[mine]\ntitle = "Mine"\ngenes = ["A"]\nsource = "x"\ncolour = "red"\n', SchemaError, "colour"),
-        ("[mine\n", FormatError, "is no TOML"),
+        ("[mine\n", FormatError, "is not TOML"),
     ],
 )
 def test_bad_sets_name_their_fault(tmp_path, text, error, message):

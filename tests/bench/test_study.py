@@ -47,7 +47,7 @@ def test_a_wrong_study_is_told_by_its_key(study, text, told):
 
 
 def test_a_study_that_is_no_toml_or_not_there_is_named(study, tmp_path):
-    with pytest.raises(FormatError, match=r"study\.toml is no valid TOML"):
+    with pytest.raises(FormatError, match=r"study\.toml is not TOML"):
         read_study(study("models = ["))
     with pytest.raises(DataAccessError, match=r"nothing\.toml cannot be read: No such file"):
         read_study(tmp_path / "nothing.toml")

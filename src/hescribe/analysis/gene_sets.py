@@ -12,8 +12,7 @@ import numpy as np
 from hescribe.data.gene_names import map_genes
 from hescribe.data.gene_table import SPECIES, find_gene_table
 from hescribe.data.section import Section
-from hescribe.data.toml_file import Record, check_record
-from hescribe.errors import DataAccessError, FormatError
+from hescribe.data.toml_file import Record, check_record, load_toml
 
 FEWEST = 2  # genes of a set that must be there: one gene is no set
 
@@ -46,7 +45,8 @@ class GeneSet(Record):
 @cache
 def published_sets() -> dict[str, GeneSet]:
     """Return the sets that ship with the package, by name."""
-    return _check((files(__package__) / "gene_sets.toml").read_text(encoding="utf-8"), "gene_sets.toml")
+    text = (files(__package__) / "gene_sets.toml").read_text(encoding="utf-8")
+    return _check(tomllib.loads(text), "gene_sets.toml")
 
 
 def read_gene_sets(path: Path) -> dict[str, GeneSet]:
@@ -61,11 +61,7 @@ def read_gene_sets(path: Path) -> dict[str, GeneSet]:
     SchemaError
         If a set lacks a field or has an unknown one.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataAccessError(f"{path} cannot be read: {error}; give a TOML file of gene sets") from error
-    return _check(text, str(path))
+    return _check(load_toml(path), str(path))
 
 
 def find_sets(section: Section, sets: Mapping[str, GeneSet]) -> dict[str, tuple[str, ...]]:
@@ -121,9 +117,5 @@ def _fits(wanted: str, there: str) -> bool:
     return not wanted or names[1] in {names[0], "unknown", "none"}
 
 
-def _check(text: str, where: str) -> dict[str, GeneSet]:
-    try:
-        content: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FormatError(f"{where} is no TOML: {error}") from error
+def _check(content: dict[str, Any], where: str) -> dict[str, GeneSet]:
     return {name: check_record(table, GeneSet, f"{where}, {name}") for name, table in content.items()}

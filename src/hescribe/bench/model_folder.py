@@ -19,6 +19,7 @@ from hescribe.bench.model_names import encoder_card
 from hescribe.bench.scores import Score
 from hescribe.bench.trust import Trust
 from hescribe.data.duplicates import Mark
+from hescribe.data.untrusted import parse_json
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.metrics.calibration import check_level
 from hescribe.predict.base import Predictor, predictors
@@ -193,8 +194,8 @@ def read_parts(path: Path, index: str) -> tuple[dict[str, Any], dict[str, np.nda
         if not (path / name).exists():
             raise DataAccessError(f"{path} is no model folder: {name} is missing")
     try:
-        content, arrays = json.loads((path / index).read_text()), load_file(path / WEIGHTS)
-    except (ValueError, RecursionError, SafetensorError, OSError) as error:
+        content, arrays = parse_json((path / index).read_bytes(), index), load_file(path / WEIGHTS)
+    except (ValueError, SafetensorError, OSError) as error:  # FormatError is an OSError
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
     return content if isinstance(content, dict) else {}, arrays
 

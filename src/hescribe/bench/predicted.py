@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-import anndata
 import numpy as np
+from anndata import AnnData
 
 from hescribe import keys
 from hescribe.analysis.overview import PredictedSection
@@ -13,6 +13,7 @@ from hescribe.bench.results import Results
 from hescribe.bench.task import PredictionTask
 from hescribe.data.cohort import Cohort
 from hescribe.data.folder import read_cohort, read_index, read_section
+from hescribe.data.h5ad import read_h5ad
 from hescribe.errors import DataAccessError, FormatError, InputError, PanelError
 from hescribe.progress import track
 
@@ -149,11 +150,8 @@ def read_predicted(path: Path, cohort: Path) -> tuple[str, list[PredictedSection
     return ", ".join(dict.fromkeys(models)), out, notes
 
 
-def _read_prediction(file: Path) -> anndata.AnnData:
-    try:
-        table = anndata.read_h5ad(file)
-    except Exception as error:  # h5py and anndata raise what they like for a damaged file
-        raise FormatError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
+def _read_prediction(file: Path) -> AnnData:
+    table = read_h5ad(file)
     if keys.PREDICTED not in table.layers:
         raise FormatError(f"{file} has no layer {keys.PREDICTED!r}: it was not written by hescribe predict")
     return table

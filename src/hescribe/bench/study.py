@@ -1,7 +1,6 @@
 """A study: one flat TOML that says what is run. Field default < study file < ``--set`` and options."""
 
 import difflib
-import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from hescribe._support import write_whole
 from hescribe.align.base import aligners
 from hescribe.bench.ladder import LADDER
 from hescribe.complete.base import completers
-from hescribe.data.toml_file import to_toml
-from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.data.toml_file import load_toml, to_toml
+from hescribe.errors import InputError
 
 SUITES = ("prediction", "completion", "spared", "hescape", "spade")
 LISTS = ("models", "seeds", "completers", "encoders", "gene_encoders")
@@ -98,12 +97,7 @@ def read_study(path: Path | None, **options: Any) -> Study:
         If a key is unknown (with a suggestion), of the wrong type, a list is empty or names
         something twice, there is no such suite, or cohort or out is missing.
     """
-    try:
-        content = tomllib.loads(path.read_text()) if path else {}
-    except OSError as error:
-        raise DataAccessError(f"study {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"study {path} is no valid TOML: {error}") from error
+    content = load_toml(path) if path else {}
     values = content | {k: v for k, v in options.items() if v is not None}
     known = [f.name for f in fields(Study)]
     for key, value in values.items():

@@ -7,7 +7,8 @@ from typing import Any
 from hescribe.cards import DatasetCard
 from hescribe.data.section import Section
 from hescribe.data.toml_file import Record, TechnologyName, check_record
-from hescribe.errors import SchemaError
+from hescribe.data.untrusted import parse_json
+from hescribe.errors import FormatError, SchemaError
 
 FACTS = "hescribe"  # key under which a converted file keeps them
 
@@ -53,9 +54,9 @@ def read_facts(text: object, where: str) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        content = json.loads(str(text))
-    except ValueError as error:
-        raise SchemaError(where, [f"what {FACTS} wrote about the section is damaged: {error}"]) from error
+        content = parse_json(str(text), f"what {FACTS} wrote about the section")
+    except FormatError as error:
+        raise SchemaError(where, [str(error)]) from error
     if not isinstance(content, dict):
         raise SchemaError(where, [f"what {FACTS} wrote about the section is damaged: it must be a table of facts"])
     facts = check_record(content, SectionFacts, where)

@@ -2,11 +2,9 @@
 
 import hashlib
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import anndata
 import numpy as np
 from anndata import AnnData
 from PIL import Image
@@ -17,7 +15,7 @@ from hescribe import keys
 from hescribe._support import write_whole_folder
 from hescribe.cards import TECHNOLOGIES, DatasetCard, SectionCard
 from hescribe.data.cohort import Cohort
-from hescribe.data.h5ad import write_h5ad
+from hescribe.data.h5ad import read_h5ad, write_h5ad
 from hescribe.data.image import ArrayImage, ImageSource, LazyImage
 from hescribe.data.manifest import Box, Channel
 from hescribe.data.plain import PlainImage, hash_file
@@ -206,12 +204,7 @@ def read_section(record: SectionRecord, path: Path) -> Section:
     file = path / SECTIONS / f"{record.id}.h5ad"
     if not file.is_file():
         raise DataAccessError(f"section {record.id} is missing: {file} does not exist")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")  # the check says which
-            table = anndata.read_h5ad(file)
-    except Exception as error:  # h5py and anndata raise what they like for a damaged file
-        raise FormatError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
+    table = read_h5ad(file)
     if table.n_obs != record.n_spots or keys.COUNTS not in table.layers:
         raise FormatError(
             f"{file} has {table.n_obs} spots and the layers {list(table.layers)}; {INDEX} describes {record.n_spots} "

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from hescribe.data.untrusted import check_parquet, named_damage
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError
 
 FOLDER = Path(__file__).parent / "gene_tables"
@@ -123,11 +124,11 @@ def _read_columns(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         raise FormatError(f"{path} is no gene table: it must end with .parquet, .csv, .tsv or .txt (tabs)")
     if not path.is_file():
         raise DataAccessError(f"gene table {path} does not exist")
-    try:
+    what = "is no readable gene table"
+    with named_damage(path, what):
         if separator:
             return pd.read_csv(path, sep=separator, dtype={GENE_ID: str, SYMBOL: str}), {"source": path.name}
+        check_parquet(path, what=what)
         table = pq.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow and pandas raise either for a damaged file
-        raise FormatError(f"{path} is no readable gene table: {str(error).splitlines()[0]}") from error
-    facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
-    return table.to_pandas(), {"source": path.name, **facts}
+        facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+        return table.to_pandas(), {"source": path.name, **facts}

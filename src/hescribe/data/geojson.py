@@ -17,6 +17,7 @@ from hescribe import keys
 from hescribe._support import write_whole
 from hescribe.data.predicted import predicted_values
 from hescribe.data.section import Section
+from hescribe.data.untrusted import parse_json
 from hescribe.errors import FormatError, InputError
 
 N_CORNERS = 16  # of the polygon that stands for a round spot
@@ -95,15 +96,15 @@ def read_regions(path: Path) -> tuple[Region, ...]:
         If the file is no GeoJSON, or holds no region.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(path.read_bytes(), path)
+    except OSError as error:  # FormatError is one
         raise FormatError(f"{path} is no GeoJSON: {error}") from error
     features = content.get("features", [content]) if isinstance(content, dict) else content
     if not isinstance(features, list):
         raise FormatError(f"{path} is no GeoJSON: it holds no list of features")
     try:
         regions = tuple(r for feature in features if (r := _to_region(feature)) is not None)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"{path} holds a feature that is no region of QuPath: {error!r}") from error
     if not regions:
         raise FormatError(f"{path} holds no polygon; export annotations, not points")

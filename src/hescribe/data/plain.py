@@ -3,8 +3,6 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from hescribe.data.image import read_region
+from hescribe.data.untrusted import check_claim, named_damage
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.units import check_mpp, to_um
 
@@ -116,7 +115,7 @@ def read_size_px(path: Path) -> tuple[int, int]:
 
 def read_dpi(path: Path) -> tuple[float, ...]:
     """Return the pixels in an inch in x and y that a JPEG or PNG states; empty if it states none."""
-    with _damage_named(path), _HEADS[_kind(path)](path) as head:
+    with named_damage(f"image {path}", "is damaged or truncated"), _HEADS[_kind(path)](path) as head:
         return tuple(float(v) for v in head.info.get("dpi", ()))
 
 
@@ -129,22 +128,11 @@ def check_whole(path: Path) -> None:
     kind = _kind(path)
     if kind == "tiff":
         return  # has its directory anywhere
-    with _damage_named(path):
+    with named_damage(f"image {path}", "is damaged or truncated"):
         with _HEADS[kind](path) as head:
             _refuse_cmyk(path, head.mode == "CMYK")
         if not end.endswith(_ENDS[kind]):
             _decode(path, kind)  # junk after the end is legal: only decoding tells
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Turn whatever a codec raises for a damaged file into one error with its name."""
-    try:
-        yield
-    except DataAccessError:
-        raise
-    except Exception as error:  # codecs raise OSError, SyntaxError, struct.error and their own
-        raise FormatError(f"image {path} is damaged or truncated: {error}") from error
 
 
 def _refuse_cmyk(path: Path, is_cmyk: bool) -> None:
@@ -169,8 +157,8 @@ def _hash_file(path: Path, state: tuple[int, int]) -> str:  # noqa: ARG001 - the
 
 
 @lru_cache(maxsize=4096)
-def _read_size_px(path: Path, state: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG001 - as above
-    with _damage_named(path):
+def _read_size_px(path: Path, state: tuple[int, int]) -> tuple[int, int]:
+    with named_damage(f"image {path}", "is damaged or truncated"):
         kind = _kind(path)
         if kind == "tiff":
             import tifffile  # noqa: PLC0415 - half of all users have no TIFF
@@ -183,6 +171,7 @@ def _read_size_px(path: Path, state: tuple[int, int]) -> tuple[int, int]:  # noq
                 width, height = head.size
     if width * height > MAX_PX:
         raise FormatError(f"image {path} has {width} x {height} pixels, more than fit in memory; tile it as a pyramid")
+    check_claim(3 * width * height, state[0], f"image {path}")
     return width, height
 
 
@@ -195,7 +184,7 @@ def _pixels(
     fill: tuple[int, int, int],
 ) -> np.ndarray:
     _read_size_px(path, state)
-    with _damage_named(path):
+    with named_damage(f"image {path}", "is damaged or truncated"):
         kind = _kind(path)
         pixels = _decode_tiff(path) if kind == "tiff" else _decode(path, kind)
     if black:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import anndata
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
 from hescribe import keys
+from hescribe.data.h5ad import read_h5ad
 from hescribe.errors import FormatError, PanelError
 
 
@@ -19,10 +19,7 @@ def read_predicted(path: Path) -> AnnData:
     FormatError
         If the file is no readable h5ad, holds no predicted layer, no spots or a gene twice, or its spots lie nowhere.
     """
-    try:
-        table = anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata have their own for each way to be damaged
-        raise FormatError(f"{path} is no readable h5ad: {error}") from error
+    table = read_h5ad(path, "is no readable h5ad")
     if keys.PREDICTED not in table.layers:
         raise FormatError(f"{path} holds no predicted layer; give a folder that hescribe predict wrote")
     if not table.n_obs:

@@ -6,7 +6,6 @@ fixed names of a 10x Genomics sample, and the tree of a GitHub commit.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from hescribe.data.dataset_card import Source, SourceFile, SourceKind
 from hescribe.data.download import RemoteFile
+from hescribe.data.untrusted import parse_json
 from hescribe.data.web import PATIENT, Patience, read_page
 from hescribe.errors import DataAccessError, FormatError
 
@@ -110,8 +110,8 @@ def _check_types(file: RemoteFile) -> RemoteFile:
 
 def _parse(content: bytes, url: str) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content, url)
+    except FormatError as error:
         raise FormatError(f"{url} answers with something else than JSON") from error
 
 

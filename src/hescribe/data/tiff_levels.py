@@ -14,10 +14,12 @@ import numpy as np
 import tifffile
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
+from hescribe.data.untrusted import named_damage
 from hescribe.errors import FormatError
 
 KEPT_BYTES = 96_000_000  # of decoded tiles: two rows of tiles over a slide of 80,000 px
 MAX_TILE_BYTES = 2**28  # of one decoded tile or strip; beyond it, a region cannot be read without reading everything
+DAMAGED = "is damaged or truncated"
 RATIO = 0.02  # by which the shape of a level may differ from that of the first, for rounding
 UM = {"µm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1000.0, "cm": 10_000.0, "nm": 0.001, "m": 1e6, "inch": 25_400.0}
 
@@ -40,15 +42,12 @@ class TiffLevels:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_channels(path)
-        try:
-            with TiffFile(path) as tiff:
-                self._pages = _find_levels(tiff)
-                for page in self._pages:
-                    _check_page(page, path)
-                self._codecs = [(p.decode, p.jpegtables) for p in self._pages]  # read now, for the file is closed
-                self._mapped = [_map_strip(p, path) for p in self._pages]
-        except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError) as error:
-            raise FormatError(f"slide {path} is damaged or truncated: {error}") from error
+        with named_damage(f"slide {path}", DAMAGED), TiffFile(path) as tiff:
+            self._pages = _find_levels(tiff)
+            for page in self._pages:
+                _check_page(page, path)
+            self._codecs = [(p.decode, p.jpegtables) for p in self._pages]  # read now, for the file is closed
+            self._mapped = [_map_strip(p, path) for p in self._pages]
         self.sizes_px = [(int(p.imagewidth), int(p.imagelength)) for p in self._pages]
         self.downsamples = [self.sizes_px[0][0] / width for width, _ in self.sizes_px]
         self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
@@ -119,7 +118,7 @@ class TiffLevels:
 
 def read_tiff_mpp(path: Path) -> dict[str, float]:
     """Return um per pixel by the place in a TIFF that states it, plausible or not."""
-    with TiffFile(path) as tiff:
+    with named_damage(f"image {path}", DAMAGED), TiffFile(path) as tiff:
         page = tiff.pages.first
         text = page.description
         stated = _resolution_tags(page, text)
@@ -170,17 +169,14 @@ def is_flat(path: Path, max_px: int) -> bool:
         with TiffFile(path) as tiff:
             page = tiff.pages.first
             return not page.is_tiled and page.imagewidth * page.imagelength <= max_px
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError):
+    except Exception:  # noqa: BLE001 - tifffile has its own error for each way to be damaged
         return True  # whoever decodes it says what is wrong
 
 
 def check_channels(path: Path) -> None:
     """Raise ``FormatError`` for a TIFF of other channels than a camera's: fluorescence, a stack, a float image."""
-    try:
-        with TiffFile(path) as tiff:
-            page, series = tiff.pages.first, tiff.series[0]
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise FormatError(f"image {path} is damaged or truncated: {error}") from error
+    with named_damage(f"image {path}", DAMAGED), TiffFile(path) as tiff:
+        page, series = tiff.pages.first, tiff.series[0]
     stacked = {a: n for a, n in zip(series.axes, series.shape, strict=True) if a in "CZT" and n > 1}
     is_grey = page.photometric in {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE} and page.samplesperpixel > 3
     if stacked or is_grey or np.dtype(page.dtype).kind == "f":

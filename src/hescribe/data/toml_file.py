@@ -40,13 +40,25 @@ def read_toml(path: Path, model: type[M]) -> M:
     SchemaError
         If a key is unknown or missing or a value is wrong: all problems, each with its place.
     """
+    return check_record(load_toml(path), model, str(path))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds, unchecked.
+
+    Raises
+    ------
+    DataAccessError
+        If the file cannot be read.
+    FormatError
+        If it is not TOML.
+    """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of no TOML, no text, a number without end, a list too deep
         raise FormatError(f"{path} is not TOML: {error}") from error
-    return check_record(content, model, str(path))
 
 
 def check_record(content: dict[str, Any], model: type[M], where: str) -> M:

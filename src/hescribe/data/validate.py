@@ -187,6 +187,8 @@ def _check_names(section: Section) -> list[str]:
         twice = names[names.duplicated()].unique()
         if len(twice):
             problems.append(f"{len(twice)} {what}s are named twice: {', '.join(map(str, twice[:5]))}")
+        if odd := [n for n in names if "\0" in n]:
+            problems.append(f"{what} {odd[0]!r} has a null character in its name")
     if section.n_spots == 0:
         problems.append(f"{where} is empty: it has no spots")
     if len(section.genes) < 2:

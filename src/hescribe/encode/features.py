@@ -18,6 +18,7 @@ from hescribe._support import write_whole
 from hescribe.ahead import ahead
 from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
+from hescribe.data.untrusted import parse_json, read_npy
 from hescribe.encode import accelerate
 from hescribe.encode.base import ImageEncoder, SectionEncoder, create_encoder
 from hescribe.encode.blocks import BLOCK, Kept, order_blocks
@@ -209,10 +210,10 @@ def _facts(section: Section, encoder: ImageEncoder, fov_um: float, n_side: int =
 def _read(where: Path, shape: tuple[int, int]) -> np.ndarray | None:
     """Return remembered features, or None if there are none or they are damaged."""
     try:
-        note = json.loads(where.with_suffix(".json").read_text())
-        features = np.load(where, allow_pickle=False)
+        note = parse_json(where.with_suffix(".json").read_bytes(), where)
+        features = read_npy(where)
         whole = features.shape == shape and features.dtype == np.float32 and _crc32(features) == note["crc32"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, KeyError, TypeError):  # FormatError is an OSError
         return None
     return features if whole else None
 

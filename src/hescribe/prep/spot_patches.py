@@ -12,6 +12,8 @@ from hescribe import settings
 from hescribe._support import write_whole
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
+from hescribe.data.untrusted import read_npy
+from hescribe.errors import FormatError
 from hescribe.prep.patches import CHUNK, iter_patches
 
 FORMAT = 1  # of the cache; raise it when the cutting of patches changes
@@ -96,7 +98,7 @@ def _place(section: Section, fov_um: float, px: int) -> Path:
 
 def _is_whole(where: Path, shape: tuple[int, ...]) -> bool:
     try:
-        found = np.load(where, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        found = read_npy(where, in_memory=False)
+    except FormatError:
         return False
     return found.shape == shape and found.dtype == np.uint8

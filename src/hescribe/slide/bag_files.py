@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hescribe import keys
-from hescribe.errors import DataAccessError, FormatError, HescribeError, InputError
+from hescribe.data.untrusted import check_parquet, named_damage, open_h5, read_npy
+from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.slide._wsidata import read_store, read_store_places
 from hescribe.slide.bags import Places, check_features
 
@@ -19,6 +20,7 @@ FEATURES, COORDS, SIDE = "features", "coords", "patch_size_level0"  # datasets o
 EMBEDDINGS = "embeddings"  # what HEST calls the first
 LAYOUT = "*/features_*"  # of TRIDENT's job folders: <magnification and patch>/features_<encoder>/<slide>.h5
 XY = ("x_um", "y_um")  # columns of a parquet that are no features
+NO_BAG = "cannot be read as a bag of tiles"
 
 
 @dataclass(frozen=True)
@@ -122,18 +124,14 @@ def _check_columns(paths: list[Path]) -> None:
 
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
-    try:
+    if not path.exists():
+        raise DataAccessError(f"{path} is gone; embed the slide again")
+    with named_damage(path, NO_BAG):
         return reader(path)
-    except HescribeError:
-        raise
-    except FileNotFoundError as error:
-        raise DataAccessError(f"{path} is gone; embed the slide again") from error
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise FormatError(f"{path} cannot be read as a bag of tiles: {error}") from error
 
 
 def _read_h5(path: Path) -> np.ndarray:
-    with h5py.File(path) as file:
+    with open_h5(path, NO_BAG) as file:
         name = FEATURES if FEATURES in file else EMBEDDINGS
         if name not in file:
             raise FormatError(f"{path} has no dataset {FEATURES!r}; it holds {', '.join(file) or 'nothing'}")
@@ -142,7 +140,7 @@ def _read_h5(path: Path) -> np.ndarray:
 
 
 def _read_h5_places(path: Path) -> Places | None:
-    with h5py.File(path) as file:
+    with open_h5(path, NO_BAG) as file:
         if COORDS not in file:
             return None
         corner = np.asarray(file[COORDS][()], dtype=np.float64)
@@ -152,12 +150,11 @@ def _read_h5_places(path: Path) -> Places | None:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    features: np.ndarray = np.load(path, allow_pickle=False)
-    return features
+    return read_npy(path)
 
 
 def _feature_columns(path: Path) -> list[str]:
-    return sorted(c for c in pq.read_schema(path).names if c not in XY)
+    return sorted(c for c in check_parquet(path, what=NO_BAG) if c not in XY)
 
 
 def _read_parquet(path: Path) -> np.ndarray:
@@ -166,14 +163,14 @@ def _read_parquet(path: Path) -> np.ndarray:
 
 
 def _read_parquet_places(path: Path) -> Places | None:
-    if not set(XY) <= set(pq.read_schema(path).names):
+    if not set(XY) <= set(check_parquet(path, what=NO_BAG)):
         return None
     table = pq.read_table(path, columns=list(XY))
     return Places(np.column_stack([c.to_numpy() for c in table.columns]), None, "um")
 
 
 def _read_h5ad(path: Path) -> np.ndarray:
-    with h5py.File(path) as file:
+    with open_h5(path, NO_BAG) as file:
         if not isinstance(x := file["X"], h5py.Dataset):
             raise FormatError(f"{path} has a sparse X: a table of counts, not of features; embed the slide first")
         features: np.ndarray = x[()]
@@ -181,14 +178,14 @@ def _read_h5ad(path: Path) -> np.ndarray:
 
 
 def _read_h5ad_places(path: Path) -> Places | None:
-    with h5py.File(path) as file:
+    with open_h5(path, NO_BAG) as file:
         if keys.SPATIAL_UM not in file["obsm"]:
             return None
         return Places(np.asarray(file["obsm"][keys.SPATIAL_UM][()], dtype=np.float64), None, "um")
 
 
 def _read_h5ad_seen(path: Path) -> str | None:
-    with h5py.File(path) as file:
+    with open_h5(path, NO_BAG) as file:
         if keys.SEEN not in file.get("uns", ()):
             return None
         return str(file["uns"][keys.SEEN].asstr()[()])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hescribe._support import write_whole_folder
+from hescribe.data.untrusted import parse_json, read_npy
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.train.turns import take_turns
 
@@ -60,12 +61,12 @@ class PairShards:
             If the index or a shard is damaged.
         """
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            index = parse_json((folder / INDEX).read_bytes(), folder / INDEX)
             found = cls(folder, tuple(index["n_rows"]), tuple(index["n_dims"]), index["key"], format=index["format"])
+        except (FormatError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{folder / INDEX} is damaged; remove {folder} and write the pairs again") from error
         except OSError as error:
             raise DataAccessError(f"{folder} holds no pairs: {INDEX} cannot be read; write them again") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{folder / INDEX} is damaged; remove {folder} and write the pairs again") from error
         if found.format != FORMAT:
             raise FormatError(f"{folder / INDEX} is not of format {FORMAT}; remove {folder} and write the pairs again")
         for shard in range(len(found.n_rows)):
@@ -87,8 +88,8 @@ class PairShards:
         for side, n_dims in zip(SIDES, self.n_dims, strict=True):
             path = _file(self.folder, shard, side)
             try:
-                part = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+                part = read_npy(path, in_memory=False)
+            except FormatError as error:
                 raise FormatError(f"{path} is missing or damaged; remove {self.folder} and write it again") from error
             if part.shape != (self.n_rows[shard], n_dims) or part.dtype != np.float16:
                 expected = self.n_rows[shard], n_dims

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
@@ -17,6 +16,7 @@ from hescribe.data.folder import INDEX, SECTIONS, find_section, read_index
 from hescribe.data.image import ImageSource
 from hescribe.data.section import Section
 from hescribe.data.slide import open_image
+from hescribe.data.untrusted import open_h5
 from hescribe.errors import DataAccessError, FormatError, HescribeError, InputError
 from hescribe.prep.counts import log_normalise
 from hescribe.prep.graph import spacing_um
@@ -162,7 +162,7 @@ class View:
                 return None, open_image(self.slide, self.mpp), ""
             if self.counts is not None:
                 if not self.counts.exists():
-                    raise DataAccessError(f"{self.counts.resolve()} is not there any more; give --slide")
+                    raise DataAccessError(f"{self.counts.absolute()} is not there any more; give --slide")
                 section = find_section(self.counts)
                 return section, section.image, ""
         except HescribeError as error:
@@ -188,12 +188,12 @@ class View:
     def _has_interval(self) -> bool:
         if self.predicted is None:
             return False
-        with self._lock, h5py.File(self.predicted) as file:
+        with self._lock, open_h5(self.predicted) as file:
             return keys.LOWER in file["layers"] and keys.UPPER in file["layers"]
 
     def _read(self, part: str) -> Any:
         assert self.predicted is not None
-        with self._lock, h5py.File(self.predicted) as file:
+        with self._lock, open_h5(self.predicted) as file:
             return read_elem(file[part]) if part in file else {}
 
     def _measure(self, gene: str) -> np.ndarray:
@@ -217,7 +217,7 @@ def _read_column(path: Path, layer: str, column: int) -> np.ndarray:
 
     HDF5 takes five times as long for it as a map of the file, which a layer allows that is stored in one piece.
     """
-    with h5py.File(path) as file:
+    with open_h5(path) as file:
         values = file["layers"][layer]
         if values.chunks is not None or values.id.get_offset() is None or values.dtype != np.float32:
             return np.asarray(values[:, column], dtype=np.float32)
@@ -261,13 +261,10 @@ def read_scene(folder: Path, *, slide: Path | None = None, mpp: float | None = N
 
 
 def _predicted_view(path: Path, slide: Path | None, mpp: float | None) -> View:
-    try:
-        with h5py.File(path) as file:
-            if keys.PREDICTED not in file.get("layers", {}):
-                raise FormatError(f"{path} holds no predicted layer; view a folder that hescribe predict wrote")
-            notes = read_elem(file["uns"]).get("hescribe", {})
-    except OSError as error:
-        raise FormatError(f"{path} is no readable h5ad: {error}") from error
+    with open_h5(path, "is no readable h5ad") as file:
+        if keys.PREDICTED not in file.get("layers", {}):
+            raise FormatError(f"{path} holds no predicted layer; view a folder that hescribe predict wrote")
+        notes = read_elem(file["uns"]).get("hescribe", {})
     if slide is not None:
         return View(id=path.stem, predicted=path, slide=slide, mpp=mpp)
     if not notes.get("source"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -38,6 +39,15 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 REFUSED = "This viewer opens with the address that hescribe view printed, which holds its token."
+
+
+class _Place(IntegerConvertor):
+    """A number in an address, of no more digits than any list of ours is long."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("place", _Place())
 
 
 class Viewer:
@@ -119,16 +129,16 @@ def create_app(scene: tuple[View, ...], token: str) -> Starlette:
     token
         What the first address must hold; a cookie replaces it.
     """
-    viewer, spot = Viewer(scene), "/section/{section:int}"
+    viewer, spot = Viewer(scene), "/section/{section:place}"
     routes = [
         Route("/", lambda _: HTMLResponse(render_page(scene))),
         Route("/script/{name}", _script),
         Route(spot, viewer.section),
         Route(f"{spot}/spots", viewer.spots),
         Route(f"{spot}/names", viewer.names),
-        Route(spot + "/values/{gene:int}/{layer:int}", viewer.values),
-        Route(spot + "/domain/{column:int}", viewer.domain),
-        Route(spot + "/tile/{level:int}/{column:int}/{row:int}", viewer.tile),
+        Route(spot + "/values/{gene:place}/{layer:place}", viewer.values),
+        Route(spot + "/domain/{column:place}", viewer.domain),
+        Route(spot + "/tile/{level:place}/{column:place}/{row:place}", viewer.tile),
     ]
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False),

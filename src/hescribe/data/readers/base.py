@@ -142,5 +142,5 @@ def name_sample(folder: Path) -> str:
 readers: Registry[Reader] = Registry(
     "reader",
     "hescribe.data.readers",
-    besides=("count_table", "h5ad_parts", "he_alignment", "tenx_matrix", "transcripts"),
+    besides=("count_table", "h5ad_parts", "he_alignment", "matrix_market", "tenx_matrix", "transcripts"),
 )

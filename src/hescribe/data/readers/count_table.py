@@ -3,9 +3,7 @@
 Legacy ST tables are mostly zeros written out: one pass over the bytes keeps the other values only.
 """
 
-import gzip
 import threading
-import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from hescribe.data.untrusted import read_packed
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 
 TAB, NEWLINE, ZERO = 9, 10, 48
@@ -57,13 +56,9 @@ def read_count_table(path: Path) -> tuple[sparse.csr_matrix, tuple[str, ...], tu
 
 def _read_text(path: Path) -> bytes:
     """Return the unpacked file with plain line ends, the last line included."""
-    try:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FormatError(f"{path} is damaged or truncated: {error}") from error
-    except OSError as error:
-        raise DataAccessError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not path.is_file():
+        raise DataAccessError(f"{path} cannot be read: there is no such file")
+    text = read_packed(path)
     if not text[:1024].strip():
         raise FormatError(f"{path} is empty")
     if b"\r" in text:

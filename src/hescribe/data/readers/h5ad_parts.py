@@ -20,7 +20,8 @@ from anndata.io import read_elem
 from scipy import sparse
 
 from hescribe import keys
-from hescribe.errors import FormatError, SchemaError
+from hescribe.data.untrusted import open_h5
+from hescribe.errors import SchemaError
 
 LIBRARY_PARTS = ("scalefactors", "metadata")
 Place = tuple[str, Callable[[], Any], Callable[[], pd.DataFrame]]  # name, matrix or None, its genes
@@ -67,17 +68,24 @@ def read_parts(path: Path) -> TableParts:
     SchemaError
         If no matrix holds counts, or it has no spots.
     """
-    try:
-        with h5py.File(path) as file:
-            is_new = "encoding-type" in file.attrs
-            parts = _from_file(file, path) if is_new else _from_table(_read_whole(path), path)
-    except SchemaError:
-        raise
-    except Exception as error:  # h5py and anndata raise what they like for a damaged file
-        raise FormatError(f"{path} is damaged or no h5ad file: {str(error).splitlines()[0]}") from error
+    with open_h5(path, "is damaged or no h5ad file") as file:
+        is_new = "encoding-type" in file.attrs
+        parts = _from_file(file, path) if is_new else _from_table(_read_whole(path), path)
+        _check_sizes(parts, path)
     if not len(parts.obs):
         raise SchemaError(str(path), ["it has no spots"])
     return parts
+
+
+def _check_sizes(parts: TableParts, path: Path) -> None:
+    """Refuse parts that are of another number of spots or genes than their names."""
+    n_spots, n_genes = len(parts.obs), len(parts.var)
+    if parts.counts.shape != (n_spots, n_genes):
+        problem = f"its counts are of {parts.counts.shape}, and it names {n_spots} spots and {n_genes} genes"
+        raise SchemaError(str(path), [problem])
+    if parts.xy_px is not None and parts.xy_px.shape != (n_spots, 2):
+        problem = f"obsm[{keys.SPATIAL!r}] is of {parts.xy_px.shape}; it must hold x and y of {n_spots} spots"
+        raise SchemaError(str(path), [problem])
 
 
 def _from_file(file: h5py.File, path: Path) -> TableParts:
@@ -141,6 +149,7 @@ def _first_counts(places: Iterator[Place], path: Path) -> tuple[sparse.csr_matri
         if values is None:
             continue
         counts = sparse.csr_matrix(values)
+        counts.check_format(full_check=True)  # scipy reads beyond memory where a column does not exist
         if len(wrong := counts.data[~(counts.data % 1 == 0)]):
             seen.append(f"{name} holds {wrong[0]:.4g}, which is no count")
         else:

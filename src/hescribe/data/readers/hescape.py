@@ -5,7 +5,6 @@ size of a pixel. Names come from the panel's reference table; the size from the 
 from the catalogue. Whether crops were scaled is not said, so that crops of neighbours are compared where they overlap.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from hescribe.data.plain import MAX_PX
 from hescribe.data.readers._crops import Crops, paste
 from hescribe.data.readers.base import RawSection
 from hescribe.data.readers.h5ad_parts import read_parts
+from hescribe.data.untrusted import check_parquet, named_damage, parse_json
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -113,14 +113,14 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
     FormatError
         If it is neither, or is cut off.
     """
-    try:
+    with named_damage(path, "is damaged or no arrow file; fetch it again"):
         if path.suffix == ".parquet":
-            there = pq.read_schema(path).names
+            there = check_parquet(path, list(columns))
             return pq.read_table(path, columns=[c for c in columns if c in there])
         table = _map_arrow(path)
-        return table.select([c for c in columns if c in table.column_names])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise FormatError(f"{path} is damaged or no arrow file ({error}); fetch it again") from error
+        table = table.select([c for c in columns if c in table.column_names])
+        table.validate(full=True)  # arrow reads beyond memory where an offset is wrong
+        return table
 
 
 def _map_arrow(path: Path) -> pa.Table:
@@ -136,8 +136,9 @@ def _read_labels(table: pa.Table, column: str, path: Path) -> np.ndarray:
     values = table[column].to_numpy()
     if not np.issubdtype(values.dtype, np.integer):
         return values.astype(str)
-    facts = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = facts.get("info", {}).get("features", {}).get(column, {}).get("names", [])
+    facts = parse_json((table.schema.metadata or {}).get(b"huggingface", b"{}"), f"the head of {path}")
+    with named_damage(path, "does not name its labels in its head"):
+        names = [str(n) for n in facts.get("info", {}).get("features", {}).get(column, {}).get("names", [])]
     if not len(values) or not 0 <= values.min() <= values.max() < len(names):
         problem = f"column {column!r} holds numbers, and the file's metadata name {len(names)} labels for them"
         raise SchemaError(str(path), [problem])
@@ -177,6 +178,8 @@ def _read_genes(path: Path) -> tuple[str, ...]:
         if path.suffix == ".h5ad":
             return tuple(read_parts(path).var.index.astype(str))
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no list of genes: {error}") from error
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: {error.strerror or error}") from error
 

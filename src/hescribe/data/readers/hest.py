@@ -6,19 +6,18 @@ users found and we act on: pixel sizes of metadata, file and spots differ (mahmo
 (#60); control probes are among the genes of Xenium.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import h5py
 import numpy as np
 
 from hescribe.data.readers.base import MIN_OVERLAP, RawSection
 from hescribe.data.readers.h5ad import find_array_xy, find_tables
 from hescribe.data.readers.h5ad_parts import TableParts, read_parts
 from hescribe.data.readers.transcripts import is_control
+from hescribe.data.untrusted import open_h5, parse_json
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -107,13 +106,12 @@ class HestReader(Params):
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise DataAccessError(
             f"{path} cannot be read: it states technology, scale and patient of the sample"
         ) from error
-    except ValueError as error:
-        raise FormatError(f"{path} is damaged: {error}") from error
+    facts = parse_json(content, path)
     if not isinstance(facts, dict):
         raise FormatError(f"{path} holds no metadata: it must be one JSON object")
     return facts
@@ -127,13 +125,10 @@ def _name_donor(facts: dict[str, Any], *, several_studies: bool) -> str | None:
 
 def _check_patches(path: Path, parts: TableParts, *, has_slide: bool) -> list[str]:
     """Return what to say about the patches; refuse those that show another place than the spot of their barcode."""
-    try:
-        with h5py.File(path) as file:
-            barcodes = [b.decode() if isinstance(b, bytes) else str(b) for b in file["barcode"][:].ravel()]
-            corner_px, side_px = file["coords"][:].astype(np.float64), file["img"].attrs.get("patch_size_src")
-            side_px = None if side_px is None else float(side_px)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is damaged or no patches of HEST: {error}") from error
+    with open_h5(path, "is damaged or no patches of HEST") as file:
+        barcodes = [b.decode() if isinstance(b, bytes) else str(b) for b in file["barcode"][:].ravel()]
+        corner_px, side_px = file["coords"][:].astype(np.float64), file["img"].attrs.get("patch_size_src")
+        side_px = None if side_px is None else float(side_px)
     if side_px is None:
         return ["its patches do not say how large they are on the slide, and were not compared with the spots"]
     if corner_px.shape != (len(barcodes), 2):

@@ -1,15 +1,15 @@
 """The feature-barcode matrix of 10x software: one h5 file, or a folder of mtx and lists."""
 
-import gzip
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
-from scipy import io, sparse
+from scipy import sparse
 
+from hescribe.data.readers.matrix_market import read_matrix_market
+from hescribe.data.untrusted import open_h5, read_packed
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 
 FILTERED = "filtered_feature_bc_matrix"
@@ -85,11 +85,8 @@ def read_features(path: Path) -> pd.DataFrame:
     FormatError
         If the file is damaged or no such matrix.
     """
-    try:
-        with h5py.File(path) as file:
-            return _to_features(file["matrix"])
-    except (OSError, KeyError, ValueError) as error:
-        raise FormatError(f"{path} is damaged or no feature-barcode matrix: {error}") from error
+    with open_h5(path, "is damaged or no feature-barcode matrix") as file:
+        return _to_features(file["matrix"])
 
 
 def name_genes(features: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -110,17 +107,14 @@ def name_genes(features: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def _read_h5(path: Path) -> Matrix:
-    try:
-        with h5py.File(path) as file:
-            matrix = file["matrix"]
-            n_features, n_barcodes = (int(n) for n in matrix["shape"][:])
-            parts = tuple(matrix[k][:] for k in ("data", "indices", "indptr"))
-            barcodes, features = _text(matrix["barcodes"]), _to_features(matrix)
+    with open_h5(path, "is damaged or no matrix of Space Ranger 1.0 or later") as file:
+        matrix = file["matrix"]
+        n_features, n_barcodes = (int(n) for n in matrix["shape"][:])
+        parts = tuple(matrix[k][:] for k in ("data", "indices", "indptr"))
+        barcodes, features = _text(matrix["barcodes"]), _to_features(matrix)
         # Genes by spots in compressed columns is spots by genes in compressed rows.
         counts = sparse.csr_matrix(parts, shape=(n_barcodes, n_features))
         counts.check_format(full_check=True)
-    except (OSError, KeyError, ValueError) as error:
-        raise FormatError(f"{path} is damaged or no matrix of Space Ranger 1.0 or later: {error}") from error
     return Matrix(path, counts, barcodes, features)
 
 
@@ -131,15 +125,12 @@ def _to_features(matrix: h5py.Group) -> pd.DataFrame:
 
 def _read_mtx(folder: Path) -> Matrix:
     matrix = _find(folder, "matrix.mtx")
-    try:
-        counts = sparse.csr_matrix(io.mmread(matrix).T)
-    except (OSError, EOFError, ValueError, zlib.error, OverflowError) as error:
-        raise FormatError(f"{matrix} is damaged or truncated: {error}") from error
     barcodes = [row[0] for row in _read_lines(_find(folder, "barcodes.tsv"))]
     table = _find(folder, "features.tsv", "genes.tsv")  # genes.tsv has no third column: all are genes
     rows = [(*row, EXPRESSION)[:3] for row in _read_lines(table)]
     if any(len(row) < 3 for row in rows):
         raise FormatError(f"{table} must have an id and a name on each line")
+    counts = sparse.csr_matrix(read_matrix_market(matrix, (len(rows), len(barcodes))).T)
     return Matrix(matrix, counts, barcodes, pd.DataFrame(rows, columns=["id", "name", "type"]))
 
 
@@ -151,12 +142,8 @@ def _find(folder: Path, *names: str) -> Path:
 
 
 def _read_lines(path: Path) -> list[tuple[str, ...]]:
-    try:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FormatError(f"{path} is damaged or truncated: {error}") from error
-    return [tuple(line.split("\t")) for line in text.decode("utf-8", "replace").splitlines()]
+    text = read_packed(path).decode("utf-8", "replace")
+    return [tuple(line.split("\t")) for line in text.splitlines()]
 
 
 def _text(values: h5py.Dataset) -> list[str]:

@@ -3,7 +3,6 @@
 Genes are named by symbol, as in the rest of the package; see ``name_genes`` for symbols used twice.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +12,7 @@ import pandas as pd
 
 from hescribe.data.readers.base import RawSection, find_samples, match_spots, name_sample
 from hescribe.data.readers.tenx_matrix import FILTERED, has_matrix, name_genes, read_matrix
+from hescribe.data.untrusted import parse_json
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -106,7 +106,7 @@ def find_reduced_image(folder: Path) -> tuple[Path | None, float]:
     if not image.is_file():
         return None, 1.0
     try:
-        scale = float(json.loads(factors.read_text())["tissue_hires_scalef"])
+        scale = float(parse_json(factors.read_bytes(), factors)["tissue_hires_scalef"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{factors} does not say how {image.name} was reduced (tissue_hires_scalef)") from error
     return image, scale

@@ -4,7 +4,6 @@ A larger bin is the exact sum of the bins in it. HEST's library adds with a fanc
 one bin of each: its pooled counts are too low (Jaume et al., NeurIPS 2024, library 1.1.0).
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from scipy import sparse
 from hescribe.data.readers.base import MIN_OVERLAP, RawSection, find_samples, name_sample
 from hescribe.data.readers.tenx_matrix import Matrix, has_matrix, name_genes, read_matrix
 from hescribe.data.readers.visium import BARCODE, COL, IN_TISSUE, POSITIONS, ROW, X_PX, Y_PX, find_reduced_image
+from hescribe.data.untrusted import parse_json
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -177,7 +177,7 @@ def _read_scales(path: Path, side_um: int) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        factors = json.loads(path.read_text())
+        factors = parse_json(path.read_bytes(), path)
         stated_um = float(factors.get("bin_size_um", side_um))
         scales = {f"scalefactors {k}": float(factors[k]) for k in ("microns_per_pixel",) if k in factors}
         if "spot_diameter_fullres" in factors:

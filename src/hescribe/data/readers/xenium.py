@@ -1,6 +1,5 @@
 """Xenium: the output of Xenium Onboard Analysis 1.0 to 4, transcripts summed in square pseudo-spots."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from hescribe.data.readers.base import RawSection, find_samples, name_sample
 from hescribe.data.readers.he_alignment import find_scale, read_alignment, to_he_px
 from hescribe.data.readers.tenx_matrix import EXPRESSION, read_features
 from hescribe.data.readers.transcripts import Squares, sum_transcripts
+from hescribe.data.untrusted import parse_json
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -133,7 +133,7 @@ def _find_place(folder: Path) -> Place:
 def _read_pixel_um(path: Path) -> float:
     """Return the size of a pixel of the morphology image."""
     try:
-        pixel_um = float(json.loads(path.read_text())["pixel_size"])
+        pixel_um = float(parse_json(path.read_bytes(), path)["pixel_size"])
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: it states the pixel size that the alignment needs") from error
     except (ValueError, KeyError, TypeError) as error:

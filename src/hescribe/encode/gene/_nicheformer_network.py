@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 from torch import Tensor, nn
 
+from hescribe.data.untrusted import open_h5
 from hescribe.encode.gene._published import count_layers, find_file, load_part, read_checkpoint, take
 from hescribe.errors import FormatError
 
@@ -152,10 +152,7 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
 
 def _read_genes(path: Path) -> tuple[str, ...]:
     """Return the names of the columns of an h5ad file; its matrix stays on disk."""
-    try:
-        with h5py.File(path) as file:
-            var = file["var"]
-            names = var[var.attrs["_index"]][:]
-    except (OSError, KeyError) as error:
-        raise FormatError(f"{path} is no h5ad file with gene names: {error}") from error
+    with open_h5(path, "is no h5ad file with gene names") as file:
+        var = file["var"]
+        names = var[var.attrs["_index"]][:]
     return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)

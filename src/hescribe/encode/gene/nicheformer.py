@@ -16,9 +16,10 @@ import numpy as np
 
 from hescribe.cards import GeneEncoderCard
 from hescribe.data.cohort import Cohort
+from hescribe.data.untrusted import read_npy
 from hescribe.encode._weights import fetch_weights, find_weights, fingerprint_folder
 from hescribe.encode.gene.base import Coverage, check_counts, find_genes
-from hescribe.errors import FormatError, InputError
+from hescribe.errors import InputError
 from hescribe.params import Params
 
 if TYPE_CHECKING:
@@ -115,10 +116,7 @@ class NicheformerEncoder(Params):
         """Return the mean of each gene of the vocabulary, 1 where it is unknown, shape ``(n_vocabulary,)``."""
         if not self.technology_mean:
             return np.ones(n_vocabulary)
-        try:
-            mean = np.load(self.technology_mean, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise FormatError(f"{self.technology_mean} is no .npy file of numbers: {error}") from error
+        mean = read_npy(Path(self.technology_mean))
         if mean.shape != (n_vocabulary,):
             raise InputError(
                 f"{self.technology_mean} has shape {mean.shape}, expected one mean for each of the {n_vocabulary} "
