@@ -303,6 +303,11 @@ class TestStudy:
         assert {"infonce", "siglip", "bleep"} <= set(found.models)
         assert (found.protocol, found.encoders, found.gene_encoders) == ("donor-v1", ("efficientnet_lite0",), ("pca",))
 
+    def test_a_cohort_of_one_section_holds_nobody_out(self):
+        one = raw_colour_cohort(n_donors=1, sections_per_donor=1)
+        with pytest.raises(InputError, match=r"cohort colour has one donor only \(D0\); holding one out needs"):
+            list(RetrievalTask.of(one, read_retrieval_protocol("donor-v1")).folds())
+
     def test_two_cohorts_of_one_name_are_refused(self):
         with pytest.raises(InputError, match="not all different"):
             split_cohorts("a/C,b/C")

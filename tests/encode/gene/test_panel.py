@@ -83,6 +83,49 @@ def test_pca_equals_scikit_learn_up_to_the_sign():
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
 
+class TestShrink:
+    """One direction of real difference among twelve genes; the rest of a score is the noise of counting."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def both(cls):
+        cohort, kind = two_kinds(n_sections=40)
+        return cohort, kind, PCAEncoder(n_dims=6).fit(cohort), PCAEncoder(n_dims=6, shrink=True).fit(cohort)
+
+    def test_the_share_of_signal_is_that_of_an_independent_estimate(self, both):
+        """Covariance of the scores of two halves of the counts, by which noise that they do not share drops out."""
+        cohort, _, plain, shrunk = both
+        counts = np.concatenate([s.layer(keys.COUNTS) for s in cohort]).astype(int)
+        half = np.random.default_rng(1).binomial(counts, 0.5)
+        one, other = (plain.encode(h.astype(np.float32), cohort.genes) for h in (half, counts - half))
+        covariance = ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0)
+        assert shrunk.signal_[0] == pytest.approx(covariance[0], rel=0.3)
+        assert shrunk.signal_[0] > 5 * shrunk.signal_[1:].max()
+
+    def test_a_shallow_spot_is_told_by_the_component_that_it_can_still_show(self, both):
+        cohort, _, plain, shrunk = both
+        row = cohort[0].layer(keys.COUNTS)[:1] + 1
+        left = {
+            depth: (shrunk.encode(row * depth, cohort.genes) / plain.encode(row * depth, cohort.genes))[0]
+            for depth in (1, 50)
+        }
+        assert (left[1] < left[50]).all()
+        assert (left[50][0], left[1][0]) == pytest.approx((1.0, 1.0), abs=0.25)
+        assert left[1][1:].max() < left[1][0]
+        by_hand = shrunk.signal_ / (shrunk.signal_ + shrunk.noise_ / row.sum())
+        np.testing.assert_allclose(left[1], by_hand, rtol=1e-4)
+
+    def test_kinds_are_told_apart_more_often_once_counts_are_lost(self, both):
+        cohort, kind, plain, shrunk = both
+        counts = np.concatenate([s.layer(keys.COUNTS) for s in cohort]).astype(int)
+        few = np.random.default_rng(2).binomial(counts, 0.15).astype(np.float32)
+        assert accuracy(shrunk.encode(few, cohort.genes), kind) > accuracy(plain.encode(few, cohort.genes), kind) + 0.02
+
+    def test_its_card_says_that_it_sees_depth(self, both):
+        *_, plain, shrunk = both
+        assert (plain.card.sees_depth, shrunk.card.sees_depth) == (False, True)
+
+
 def test_pca_asks_for_fewer_components_than_genes():
     with pytest.raises(InputError, match="must be below the 12 genes and the 128 train spots, got 12"):
         PCAEncoder(n_dims=12).fit(two_kinds()[0])

@@ -1,4 +1,8 @@
-"""Principal components of log counts: the encoder without weights that every other must beat."""
+"""Principal components of log counts: the encoder without weights that every other must beat.
+
+Shrinking scores by their noise is Wiener's filter (1949); the noise is measured on halves of the counts, as in count
+splitting (Neufeld et al., Biostatistics 2023, doi:10.1093/biostatistics/kxac047).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -12,6 +16,8 @@ from hescribe.encode.gene.base import Coverage, donors_of
 from hescribe.errors import InputError
 from hescribe.params import Params
 
+LEAST = 0.02  # share of the variance of a score that counts as signal even where all of it looks like noise
+
 
 @dataclass(kw_only=True)
 class PCAEncoder(Params):
@@ -21,6 +27,9 @@ class PCAEncoder(Params):
     ----------
     n_dims
         Number of components; fewer than genes and train spots.
+    shrink
+        Scale each score by the share of its variance that is no noise in a spot of that depth: a shallow spot is told
+        by the few components that it can still show.
 
     Examples
     --------
@@ -33,13 +42,14 @@ class PCAEncoder(Params):
 
     name: ClassVar[str] = "pca"
     n_dims: int = 64
+    shrink: bool = False
 
     @property
     def card(self) -> GeneEncoderCard:
         """Facts about the encoder."""
         return GeneEncoderCard(
             name=self.name, revision="fitted", n_dims=self.n_dims,
-            scaling="each spot to the median total of the train spots, ln(1 + x), centred", sees_depth=False,
+            scaling="each spot to the median total of the train spots, ln(1 + x), centred", sees_depth=self.shrink,
             licence="BSD-3-Clause", paper="Pearson, Philosophical Magazine 1901, doi:10.1080/14786440109462720",
         )  # fmt: skip
 
@@ -65,6 +75,8 @@ class PCAEncoder(Params):
             np.float32
         )  # a sign to be found again
         self.genes_, self.total_, self.mean_, self.donors_ = scale.genes, scale.total, scale.mean, donors_of(train)
+        if self.shrink:
+            self.signal_, self.noise_ = self._measure_noise(counts)
         return self
 
     def coverage(self, genes: tuple[str, ...]) -> Coverage:
@@ -73,8 +85,30 @@ class PCAEncoder(Params):
 
     def encode(self, counts: np.ndarray, genes: tuple[str, ...]) -> np.ndarray:
         """Return the scores of spots on the components, shape ``(n_spots, n_dims)`` float32."""
-        return self._scale().apply(counts, genes, self.name) @ self.components_
+        scores: np.ndarray = self._scale().apply(counts, genes, self.name) @ self.components_
+        if not self.shrink:
+            return scores
+        noise = self.noise_ / _totals(counts)
+        return np.asarray(scores * self.signal_ / (self.signal_ + noise), dtype=np.float32)
+
+    def _measure_noise(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of each score that is signal, and its noise in a spot of one count, of train spots.
+
+        Both halves of a spot's counts have the same signal, and each has the noise of a spot of half the depth.
+        """
+        half = np.random.default_rng(0).binomial(counts.astype(np.int64), 0.5)
+        one, other = (self._scale().transform(h) @ self.components_ for h in (half, counts - half))
+        per_count = 2 / _totals(counts)  # noise of a half is this times that of one count
+        noise = (per_count * (one - other) ** 2 / 2).sum(axis=0) / np.square(per_count).sum()
+        variance = (self._scale().transform(counts) @ self.components_).var(axis=0)
+        signal = np.maximum(variance - noise * (1 / _totals(counts)).mean(), LEAST * variance)
+        return signal.astype(np.float32), noise.astype(np.float32)
 
     def _scale(self) -> PanelScale:
         self.check_fitted()
         return PanelScale(self.genes_, self.total_, self.mean_)
+
+
+def _totals(counts: np.ndarray) -> np.ndarray:
+    """Return the counts of each spot as a column, at least 1."""
+    return np.asarray(np.maximum(counts.sum(axis=1, keepdims=True), 1.0))
