@@ -27,6 +27,7 @@ def models(fov_um):
     from hescribe.bench.aligned import DensityOnly, DepthEncoder, RidgeRetriever, ShuffledPairsAligner
     from hescribe.encode.gene.drvi import DRVIEncoder
     from hescribe.encode.gene.mlp import MLPEncoder
+    from hescribe.encode.gene.pca import PCAEncoder
     from hescribe.predict.context import ContextPredictor
     from hescribe.predict.ridge import RidgePredictor
 
@@ -48,6 +49,7 @@ def models(fov_um):
         "robust": robust,
         "robust, network alone": robust.with_params(views=("encoder",)),
         "robust, colour alone": robust.with_params(views=("color",)),
+        "robust, shrunk": robust.with_params(color_share=2 / 3, gene_encoder=PCAEncoder(n_dims=128, shrink=True)),
         "robust, all negatives": robust.with_params(negatives="batch"),
         "robust, not centred": robust.with_params(centre_expression=False),
         "robust, gene head mlp": robust.with_params(gene_head="mlp"),

@@ -116,6 +116,16 @@ class TestRobust:
             np.testing.assert_allclose(np.linalg.norm(side, axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(image @ expression.T, sum(x @ y.T for x, y in views) / 2, atol=1e-5)
 
+    def test_colour_can_have_more_of_the_cosine(self, cohort):
+        half = RobustAligner(**SMALL | {"epochs": 2}).fit(cohort)
+        most = RobustAligner(**SMALL | {"epochs": 2}, color_share=0.75).fit(cohort)
+        colour, network = (
+            half.embed_image(cohort[0])[:, v] @ half.embed_expression(cohort[0])[:, v].T * 2
+            for v in (slice(16), slice(16, None))
+        )
+        found = most.embed_image(cohort[0]) @ most.embed_expression(cohort[0]).T
+        np.testing.assert_allclose(found, 0.75 * colour + 0.25 * network, atol=1e-5)
+
     def test_a_view_alone_is_siglip_with_its_settings(self, cohort):
         alone = RobustAligner(**SMALL | {"epochs": 2, "views": ("encoder",)}).fit(cohort)
         settings = {"standardise": "section", "negatives": "section", "centre_expression": True, "gene_head": "linear"}
@@ -142,6 +152,8 @@ class TestRobust:
             ({"gene_encoder": "pca"}, "gene_encoder of RobustAligner must be"),
             ({"views": ("color", "stain")}, "views of RobustAligner are some of color, encoder, each once"),
             ({"views": ()}, "each once; got"),
+            ({"color_share": 1.5}, "color_share of RobustAligner must be between 0 and 1"),
+            ({"color_share": 0.7, "views": ("color",)}, "color_share"),
             ({"negatives": "donor"}, "negatives of RobustAligner must be 'batch' or 'section'"),
         ],
     )

@@ -40,6 +40,9 @@ class RobustAligner(Params):
         Fitted on the train cohort, and frozen.
     views
         Which of the two take part, for ablation; so are the next three.
+    color_share
+        Share of colour in the cosine of two embeddings; the network has the rest. Blur changes colour less. Of two
+        views only.
     negatives
         Of which spots a half is told: see ``SigLIPAligner``.
     centre_expression, gene_head
@@ -72,6 +75,7 @@ class RobustAligner(Params):
     fov_um: tuple[float, ...] | None = None
     gene_encoder: GeneEncoder = field(default_factory=PCAEncoder)
     views: tuple[str, ...] = VIEWS
+    color_share: float = 0.5
     negatives: Negatives = "section"
     centre_expression: bool = True
     gene_head: Head = "linear"
@@ -87,6 +91,9 @@ class RobustAligner(Params):
         for name, low, high in LIMITS:
             if name in self.get_params():
                 self.check_between(name, low, high)
+        self.check_between("color_share", 0, 1)
+        if len(self.views) == 1:
+            self.check_unchanged(("color_share",), given="a single view")
         return self.keep({view: aligner.fit(train, val=val) for view, aligner in self.unfitted().items()})
 
     def refine(self, train: Cohort, parts: Sequence[np.ndarray], *, epochs: int, both: bool = False) -> list[Self]:
@@ -104,11 +111,11 @@ class RobustAligner(Params):
 
     def embed_image(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its image, shape ``(n_spots, n_views * n_dims)``, length 1."""
-        return _beside([view.embed_image(section) for view in self._fitted()])
+        return self._beside([view.embed_image(section) for view in self._fitted()])
 
     def embed_expression(self, section: Section) -> np.ndarray:
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_views * n_dims)``, length 1."""
-        return _beside([view.embed_expression(section) for view in self._fitted()])
+        return self._beside([view.embed_expression(section) for view in self._fitted()])
 
     def unfitted(self) -> dict[str, SigLIPAligner]:
         """Return the aligner of each view, not fitted yet."""
@@ -147,7 +154,8 @@ class RobustAligner(Params):
             for view, aligner in self.unfitted().items()
         ]
 
-
-def _beside(embeddings: list[np.ndarray]) -> np.ndarray:
-    """Return embeddings of length 1 as one of length 1."""
-    return np.hstack(embeddings) / np.float32(np.sqrt(len(embeddings)))
+    def _beside(self, embeddings: list[np.ndarray]) -> np.ndarray:
+        """Return the embeddings of the views, of length 1, as one of length 1."""
+        of_view = dict(zip(VIEWS, (self.color_share, 1 - self.color_share), strict=True))
+        shares = [of_view[v] if len(self.views) > 1 else 1.0 for v in self.views]
+        return np.hstack([x * np.float32(np.sqrt(share)) for x, share in zip(embeddings, shares, strict=True)])
