@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def work(folder, n):
     np.savez(folder / f"{number}_of_{n}.npz", **found)
 
 
-def run(folder, n):
+def fork(work, n):
     """Start processes as torchrun does, and return whether one failed; forked, they need not import torch again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,11 +96,15 @@ def run(folder, n):
     for number in range(n):
         os.environ["RANK"] = str(number)
         if (child := os.fork()) == 0:
-            work(folder, n)
+            try:
+                work()
+            except BaseException:  # noqa: BLE001 - a child must not go on as its parent
+                os._exit(1)
             os._exit(0)
         children.append(child)
     return any([os.waitpid(child, 0)[1] for child in children])  # noqa: C419 - wait for all
 
 
 if __name__ == "__main__":
-    sys.exit(any(run(Path(sys.argv[1]), n) for n in (1, 2)))
+    folder = Path(sys.argv[1])
+    sys.exit(any(fork(partial(work, folder, n), n) for n in (1, 2)))

@@ -64,3 +64,13 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch):
     with pytest.raises(InputError, match="WORLD_SIZE is 2 and RANK is not set; start the processes with torchrun"):  # noqa: SIM117 - one line each
         with processes():
             pass
+
+
+def test_a_training_that_lost_a_process_goes_on_to_the_weights_it_would_have_had(tmp_path):
+    script = SCRIPT.with_name("killed_training.py")
+    subprocess.run([sys.executable, script, str(tmp_path)], check=True, timeout=120)
+    whole, resumed = ([dict(np.load(tmp_path / f"{name}_{i}.npz")) for i in range(2)] for name in ("whole", "resumed"))
+    assert [int(p.pop("n_steps")) for p in (*whole, *resumed)] == [16, 16, 8, 8]  # two epochs were done at the kill
+    for process in (*whole[1:], *resumed):
+        for key, value in whole[0].items():
+            np.testing.assert_array_equal(process[key], value, err_msg=key)

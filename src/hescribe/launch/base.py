@@ -27,7 +27,7 @@ class Launcher(Protocol):
         ...
 
 
-launchers: Registry[Launcher] = Registry("launcher", "hescribe.launch", besides=("worker",))
+launchers: Registry[Launcher] = Registry("launcher", "hescribe.launch", besides=("costs", "plan", "worker"))
 
 
 def create_launcher(name: str) -> Launcher:
