@@ -2,10 +2,12 @@
 
 import json
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -371,3 +373,11 @@ def test_shuffled_pairs_may_be_those_of_any_predictor(cohort):
     predicted, target = fitted.predict(cohort[0].blind()).mean, cohort[0].layer(keys.TARGET)
     np.testing.assert_allclose(np.sort(predicted, axis=0), np.sort(target, axis=0), rtol=1e-5)
     assert (np.abs(predicted - target).max(axis=1) > 1e-3).mean() > 0.8
+
+
+def test_a_row_says_where_a_cell_need_not_repeat(monkeypatch):
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "H200")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert runner.device_name() == "H200, repeats but for rounding"
+    monkeypatch.delitem(sys.modules, "torch")
+    assert runner.device_name() == "cpu"

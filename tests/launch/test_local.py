@@ -127,6 +127,18 @@ def test_every_suite_is_planned_alike_by_whoever_reads_its_study(cohort, tmp_pat
 
 
 @pytest.mark.slow
+def test_networks_learn_the_same_in_one_process_in_two_and_in_threads_twice_in_a_row(study):
+    names = ("mlp", "default", "color_ridge")
+    found = [
+        run(replace(study, models=names, seeds=(0, 1), out=f"{study.out}{i}"), launcher)[1]
+        for i, launcher in enumerate((None, None, LocalLauncher(n_workers=1), LocalLauncher(n_workers=2)))
+    ]
+    assert len(found[0]) > 0
+    for rows in found[1:]:
+        assert rows.equals(found[0])
+
+
+@pytest.mark.slow
 def test_a_run_survives_kills_of_its_workers_at_any_moment(study, in_threads):
     killed = []
 

@@ -111,7 +111,7 @@ def run_cell(task: PredictionTask, fold: Fold, model: Any, seed: int, *, name: s
             "section": scored, "donor": sections[0].donor, "model": name or model.name, "method": model.name,
             "params": json.dumps(model.get_params(), sort_keys=True), "control": control, "seed": seed, "pool_size": 0,
             "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION,
-            "device": "cpu", "seconds": seconds, "peak_mb": peak_mb(),
+            "device": device_name(), "seconds": seconds, "peak_mb": peak_mb(),
         }  # fmt: skip
         for metric in (all_metrics()[m] for m in task.protocol.metrics):
             rows += _score(metric, fold.ceilings[scored], sections, predicted, context, scale_free=scale_free)
@@ -222,6 +222,17 @@ def _seeds(model: Any, seeds: Sequence[int]) -> Sequence[int]:
     if isinstance(model, ShuffledPairs):
         return range(N_SHUFFLES)
     return seeds if has_seed(model) else seeds[:1]
+
+
+def device_name() -> str:
+    """Return where networks run, with a remark if the same cell need not give the same digits there.
+
+    Sums on a GPU are taken in no fixed order; on processors they are, so that a cell repeats to the last digit.
+    """
+    torch = sys.modules.get("torch")  # a cell that has not loaded it ran on a processor
+    if torch is None or not torch.cuda.is_available():
+        return "cpu"
+    return f"{torch.cuda.get_device_name()}, repeats but for rounding"
 
 
 def peak_mb() -> float:

@@ -90,11 +90,10 @@ class Null:
 def model_lines(results: Results) -> list[ModelLine]:
     """Return a line for every model of the plan: predictors in the order of the run, then controls."""
     planned = pd.DataFrame(results.plan["cells"])
-    rows = results.rows
-    done = rows.drop_duplicates(["model", "fold", "seed"])
+    done = results.rows.drop_duplicates(["model", "fold", "seed"])
     lines = []
     for model, cells in planned.groupby("model", sort=False):
-        own = rows[rows["model"] == model]
+        own = done[done["model"] == model]
         summary, transductive = _describe(str(model), own)
         lines.append(
             ModelLine(
@@ -103,7 +102,7 @@ def model_lines(results: Results) -> list[ModelLine]:
                 kind=(own["control"].iloc[0] if len(own) else "") or "predictor",
                 transductive=transductive,
                 n_planned=len(cells),
-                n_done=int((done["model"] == model).sum()),
+                n_done=len(own),
                 scores={s.metric: s for s in results.scores if s.model == model},
             )
         )

@@ -14,7 +14,7 @@ from scipy import special
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import peak_mb, spread_cells
+from hescribe.bench.runner import device_name, peak_mb, spread_cells
 from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs
 from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.study import Study
@@ -92,8 +92,8 @@ def score_completer(task: CompletionTask, cell: Cell) -> CellResult:
                 "revision": task.protocol.revision, "fold": fold.name, "section": section.id, "donor": section.donor,
                 "model": cell.name, "method": model.name, "params": json.dumps(model.get_params(), sort_keys=True),
                 "control": "", "seed": cell.seed, "gene": "", "pool_size": 0, "version": __version__,
-                "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": "cpu", "peak_mb": peak_mb(),
-                "chance": float("nan"), "seconds": time.perf_counter() - start,
+                "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": device_name(),
+                "peak_mb": peak_mb(), "chance": float("nan"), "seconds": time.perf_counter() - start,
             }  # fmt: skip
             floor = noise_floor(section, lesson) if task.protocol.missing == "measured" else float("nan")
             rows += _score(lesson, found, context, floor)

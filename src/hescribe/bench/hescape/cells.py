@@ -21,7 +21,7 @@ from hescribe.bench.aligned import (
 from hescribe.bench.components import create_component
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import peak_mb, spread_cells
+from hescribe.bench.runner import device_name, peak_mb, spread_cells
 from hescribe.bench.runs import Cell, CellResult
 from hescribe.bench.shifted import shift_test
 from hescribe.bench.store import SCHEMA_VERSION, Row
@@ -133,7 +133,7 @@ def score_cell(task: RetrievalTask, cell: Cell) -> CellResult:
         "protocol": task.protocol.name, "revision": task.protocol.revision, "fold": cell.fold.name,
         "model": cell.name, "method": cell.model.name, "params": json.dumps(cell.model.get_params(), sort_keys=True),
         "control": "control" if is_control(cell.name) else "", "seed": cell.seed, "gene": "", "ceiling": float("nan"),
-        "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": "cpu",
+        "version": __version__, "data_hash": task.data_hash, "schema_version": SCHEMA_VERSION, "device": device_name(),
         "seconds": seconds, "peak_mb": peak_mb(),
     }  # fmt: skip
     rows = [*_ask_pools(task, pairs, asking, context), *_ask_batches(task, pairs, asking, context)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from hescribe import __version__
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import peak_mb
+from hescribe.bench.runner import device_name, peak_mb
 from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs, has_seed
 from hescribe.bench.slides.cards import METRICS, find_tasks
 from hescribe.bench.slides.protocol import read_slide_protocol
@@ -124,7 +124,7 @@ def tell_slides(task: SlideTask, cell: Cell) -> CellResult:
             fold=fold.name, section=POOLED, donor=POOLED, model=cell.name, method=cell.model.name,
             params=json.dumps(cell.model.get_params(), sort_keys=True), control="", seed=cell.seed, metric=metric,
             gene="", value=value, n_defined=len(test), n_undefined=0, chance=chance, ceiling=float("nan"), pool_size=0,
-            version=__version__, data_hash=task.data_hash, schema_version=SCHEMA_VERSION, device="cpu",
+            version=__version__, data_hash=task.data_hash, schema_version=SCHEMA_VERSION, device=device_name(),
             seconds=seconds, peak_mb=peak_mb(),
         )
         for metric, (value, chance) in _score(task, known, told, donors).items()
