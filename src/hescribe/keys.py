@@ -19,11 +19,13 @@ DEPTH = "depth"  # obs: counts of the spot over all genes that were measured
 KEPT = "kept"  # obs: the spot is used as a target; the others serve as image context only
 REGION = "region"  # obs: pathologist's label
 OOD = "ood"  # obs: out-of-distribution score of the spot's image, 0 to 1
+FAR = "far"  # obs: the spot looks unlike all tissue that a mixture of experts was trained on
 TRUST = "trust"  # var: trust class of the gene
 DRIVER = "driver"  # var: what moves a gene of a synthetic cohort
 
 DROPPED_SPOTS = "dropped_spots"  # uns: names of the spots left out at import
 N_GENES_MEASURED = "n_genes_measured"  # uns: genes in the section's own table, before the cut to the panel
+MADE_BY = "hescribe"  # uns: what made the features or the prediction
 SEEN = "seen"  # uns: where the encoder of these features has seen this tissue, if it was trained on it
 GENE_ID = "gene_id"  # var: stable identifier of the gene, where the name is a symbol
 

@@ -1,11 +1,14 @@
 """SPADE: experts in one space, what is loaded and what is not, and the panel."""
 
+import json
 import shutil
 from dataclasses import replace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from hescribe.align.base import aligners
 from hescribe.align.bleep import BleepAligner
@@ -15,10 +18,13 @@ from hescribe.align.spade import SpadeAligner, procrustes
 from hescribe.bench.aligner_folder import fit_aligner, read_aligner, write_aligner
 from hescribe.bench.model_folder import WEIGHTS
 from hescribe.bench.protocols import read_protocol
+from hescribe.cli.app import app
 from hescribe.data.cohort import Cohort
+from hescribe.data.folder import write_cohort
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import FormatError, InputError
 from hescribe.prep.genes import to_panel
+from hescribe.slide.bag_files import FileBag
 from hescribe.testing.cohorts import colour_cohort, raw_colour_cohort
 
 BLEEP = BleepAligner(gene_encoder=PCAEncoder(n_dims=4), n_dims=16, batch_size=64)
@@ -34,9 +40,10 @@ def small(**changes: Any) -> SpadeAligner:
     return SpadeAligner(**{"aligner": BLEEP, "strength": 1.0, "temperature": 0.0, **SETTING, **changes})
 
 
-def test_without_strength_it_is_the_generalist(cohort):
+def test_without_strength_it_is_the_generalist_after_as_many_steps(cohort):
     spade = small(strength=0.0).fit(cohort)
-    general = BLEEP.with_params(encoder="color", epochs=3).fit(cohort)
+    every = np.ones(sum(s.n_spots for s in cohort), dtype=bool)
+    general = BLEEP.with_params(encoder="color", epochs=3).fit(cohort).refine(cohort, [every], epochs=2)[0]
     np.testing.assert_allclose(spade.embed_image(cohort[0]), general.embed_image(cohort[0]), atol=1e-6)
     np.testing.assert_allclose(spade.embed_expression(cohort[0]), general.embed_expression(cohort[0]), atol=1e-6)
 
@@ -163,3 +170,18 @@ def test_weights_of_another_head_are_not_loaded(folders, cohort, tmp_path):
     shutil.copy(folders[1] / WEIGHTS, tmp_path / "mixed" / WEIGHTS)
     with pytest.raises(FormatError, match="does not fit"):
         read_aligner(tmp_path / "mixed")
+
+
+def test_embed_writes_bags_of_informed_tiles_that_say_what_made_them(folders, tmp_path):
+    write_cohort(raw_colour_cohort(1), tmp_path / "C")
+    words = ["embed", tmp_path / "C", "--encoder", folders[0], "--format", "h5", "--out", tmp_path / "E", "--json"]
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    told = json.loads(done.stdout)["sections"][0]
+    bag = FileBag(tmp_path / "E" / "s0.h5")
+    assert (told["n_dims"], bag.read().shape) == (16, (49, 16))
+    assert 0 <= told["n_far"] < 49
+    with h5py.File(bag.path) as file:
+        facts = json.loads(file.attrs["hescribe"])
+    assert (facts["section"], facts["trained_on"]) == ("s0", ["colour"])
+    assert len(facts["revision"]) == 16
+    assert bag.read_seen() == "colour itself", "the benchmark of slides refuses tissue of the training"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from hescribe import keys
 from hescribe.cli.app import app
 from hescribe.cli.output import OUTPUT
 from hescribe.data.folder import write_cohort
+from hescribe.slide.bag_files import FileBag
 from hescribe.testing.cohorts import raw_colour_cohort
 
 SCORE = {
@@ -322,6 +324,16 @@ def test_embed_fills_the_cache_or_writes_features(cohort, tmp_path):
     n_dims = given(*words, "100", "--out", tmp_path / "E")["sections"][0]["n_dims"]
     table = anndata.read_h5ad(tmp_path / "E/s0.h5ad")
     assert table.obsm["X_color"].shape == (table.n_obs, n_dims)
+    assert table.uns["hescribe"]["encoder"] == "color"
+    assert (tmp_path / "E" / table.uns["hescribe"]["source"]).resolve() == image.resolve()
+    given(*words, "100", "--out", tmp_path / "H", "--format", "h5")
+    bag = FileBag(tmp_path / "H/s0.h5")
+    np.testing.assert_array_equal(bag.read(), table.X)
+    np.testing.assert_allclose(bag.read_places().xy * 4, table.obsm["spatial_um"], atol=4)  # whole pixels of 4 um
+    with h5py.File(bag.path) as file:
+        facts = json.loads(file.attrs["hescribe"])
+    assert (facts["encoder"], facts["mpp"]) == ("color", 4.0)
+    assert "--format is one of h5ad, h5, got 'npz'" in told(*words, "100", "--format", "npz")
     assert "distance between spots" in told(*words, "0")
     assert "there is no encoder 'colour'" in told("embed", cohort, "--encoder", "colour")
 

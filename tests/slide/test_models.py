@@ -102,6 +102,15 @@ class TestNetworks:
         told = model.predict(toy.bags[40:])[:, 1]
         assert auc(toy.target.codes[40:] == 1, told)[0] > 0.8
 
+    def test_several_starts_are_the_mean_of_each(self):
+        toy = toy_bags(0, n_bags=16, n_dims=4, share=0.3)
+        small = {"epochs": 1, "n_hidden": 4}
+        alone = [ABMIL(seed=seed, **small).fit(toy.bags, toy.target) for seed in (3, 4)]
+        both = ABMIL(seed=3, n_starts=2, **small).fit(toy.bags, toy.target)
+        np.testing.assert_allclose(both.predict(toy.bags), np.mean([m.predict(toy.bags) for m in alone], axis=0))
+        expected = np.mean([m.attention(toy.bags[0]) for m in alone], axis=0)
+        np.testing.assert_allclose(both.attention(toy.bags[0]), expected)
+
     def test_weights_of_another_network_are_refused(self):
         toy = toy_bags(0, n_bags=8, n_tiles=(5, 9), n_dims=4)
         fitted = ABMIL(n_hidden=8, n_attention=4, epochs=1).fit(toy.bags, toy.target)

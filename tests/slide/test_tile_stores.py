@@ -45,6 +45,15 @@ def test_features_come_back_as_a_bag_with_their_places(features, tmp_path, to):
     assert (places.side, places.unit) == (224, "px")
 
 
+def test_trident_files_keep_what_made_the_features_and_that_their_encoder_saw_the_tissue(tmp_path):
+    uns = {keys.MADE_BY: {"encoder": "M", "fov_um": [112.0]}, keys.SEEN: "toy itself"}
+    convert(write_features(tmp_path / "in" / "slide.h5ad", uns=uns), "trident", tmp_path / "out")
+    bag = read_bags(tmp_path / "out")["slide"]
+    assert bag.read_seen() == "toy itself"
+    with h5py.File(bag.path) as file:
+        assert json.loads(file.attrs[keys.MADE_BY]) == {"encoder": "M", "fov_um": [112.0]}
+
+
 def test_a_store_holds_what_wsidata_looks_for(features, tmp_path):
     convert(features, "wsidata", tmp_path / "out")
     store = spatialdata.read_zarr(tmp_path / "out" / "slide.zarr")

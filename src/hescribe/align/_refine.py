@@ -33,6 +33,7 @@ def refine_heads(
         raise InputError(f"{type(aligner).__name__} with frozen=False cannot learn on; leave frozen=True")
     prepared = _prepare(fitted, train)
     take, group, states = aligner.expression_of(train, prepared.y), aligner.group_of(train), []
+    donors = np.repeat([s.donor for s in train], [int(s.kept.sum()) for s in train])
     for part in parts:
         if part.shape != (len(prepared.y),) or part.sum() < 2:
             raise InputError(f"a part is a mask of {len(prepared.y)} kept spots with at least 2, got {part.sum()}")
@@ -44,6 +45,7 @@ def refine_heads(
         (weights,) = train_towers(
             network, prepared.start.x[part], partial(_take, take, rows), loss, recipe,
             snapshots=(epochs,), group=None if group is None else group[rows],
+            balance=donors[part] if aligner.balance_donors else None,
         )  # fmt: skip
         network.expression.requires_grad_(True)  # noqa: FBT003 - torch's signature
         state = aligner.keep(prepared, network, weights).state()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+from scipy import stats
 
 from hescribe.align.base import Aligner, ChecksWeights, Embeds, Refines, to_pairs
 from hescribe.align.bleep import BleepAligner
@@ -26,7 +27,7 @@ from hescribe.metrics.stats import donor_mean
 from hescribe.prep.split import inner_folds
 
 PUBLISHED_EPOCHS = 100
-LEAST = 1e-4  # weight below which an expert is not asked
+SURE = 0.95  # of a gain by experts
 
 
 @dataclass(kw_only=True)
@@ -43,8 +44,8 @@ class SpadeAligner(Mixture):
     epochs
         Of the generalist, in place of the aligner's own; None leaves that.
     tune_epochs
-        Passes of an expert over its pairs, from the generalist on; with ``legacy``, or where the aligner cannot learn
-        on, experts are trained like the generalist.
+        Passes of an expert over its pairs, from the generalist on, which learns on for as many; with ``legacy``, or
+        where the aligner cannot learn on, experts are trained like the generalist.
     basis
         What keeps experts in one space. ``"gene_head"``: they share the generalist's head on expression.
         ``"procrustes"``: each trains one of its own and is turned onto the generalist by it.
@@ -91,18 +92,18 @@ class SpadeAligner(Mixture):
         warn_of_single_sections(train)
         if self.legacy:
             return self._fit_published(train)
-        general: Any = self._unfitted().fit(train, val=val)
+        general: Any = self.unfitted().fit(train, val=val)
         router = self.fit_router(train)
         settings = self.settings()
         best = settings[0]
         if len(settings) > 1:
             best = settings[self._choose(train, val, getattr(general, "epochs_", None), router.clusters.n_experts)]
-        mixed = self._train(train, general, router)
+        mixed = self.learn_experts(train, general, router, self.deal(router, train))
         self.strength_, self.temperature_ = best
         self.genes_ = train.genes
         if mixed.bases is not None:
             self.bases_ = {str(i): basis for i, basis in enumerate(mixed.bases)}
-        self.keep_parts(router, general, mixed.experts)
+        self.keep_parts(router, mixed.general, mixed.experts)
         return self
 
     def embed_image(self, section: Section) -> np.ndarray:
@@ -114,10 +115,10 @@ class SpadeAligner(Mixture):
         """Return the embedding of every spot by its raw counts, shape ``(n_spots, n_dims)`` float32, length 1."""
         self.check_fitted()
         if not self.legacy:
-            return self.restore_part(self._unfitted()).embed_expression(section)
+            return self.restore_part(self.unfitted()).embed_expression(section)
         clusters = self.router().clusters
         share = np.bincount(clusters.expert, clusters.size) / clusters.size.sum()
-        found = [e.embed_expression(section) for e in self.restore_experts(self._unfitted())]
+        found = [e.embed_expression(section) for e in self.restore_experts(self.unfitted())]
         return to_unit(np.tensordot(share, np.stack(found), 1)).astype(np.float32)
 
     def check_weights(self) -> None:
@@ -129,7 +130,7 @@ class SpadeAligner(Mixture):
 
     def restore(self) -> "Mixed":
         """Return router, generalist and experts of a fitted mixture."""
-        router, unfitted = self.router(), self._unfitted()
+        router, unfitted = self.router(), self.unfitted()
         general = None if self.legacy else self.restore_part(unfitted)
         kept = self.get_fitted().get("bases_")
         bases = kept and [kept[str(i)] for i in range(router.clusters.n_experts)]
@@ -140,7 +141,7 @@ class SpadeAligner(Mixture):
             self.check_unchanged((name,), given="legacy=True")
         router = self._published().fit_router(train, raw=True)
         parts = self._published().deal(router, train)
-        experts = [self._unfitted(i).fit(narrow(train, part)) for i, part in enumerate(parts)]
+        experts = [self.unfitted(i).fit(narrow(train, part)) for i, part in enumerate(parts)]
         self.strength_, self.temperature_ = 1.0, PUBLISHED_TEMPERATURE
         self.genes_ = train.genes
         self.keep_parts(router, None, experts)
@@ -149,7 +150,7 @@ class SpadeAligner(Mixture):
     def _published(self) -> Self:
         return self.with_params(weighted=False, outside=0.0)
 
-    def _unfitted(self, number: int = 0, *, epochs: int | None = None) -> Any:
+    def unfitted(self, number: int = 0, *, epochs: int | None = None) -> Any:
         """Return the aligner of the generalist, or of an expert that starts anew."""
         aligner: Any = self.aligner
         own = aligner.get_params()
@@ -163,33 +164,36 @@ class SpadeAligner(Mixture):
             raise InputError(f"aligner {aligner.name} has no parameter {missing[0]!r}; leave it out, or take bleep")
         return aligner.with_params(**{k: v for k, v in given.items() if k in own})
 
-    def _train(self, train: Cohort, general: Any, router: Router) -> "Mixed":
-        """Return the experts of a generalist, and what turns them onto it."""
-        parts = self.deal(router, train)
+    def learn_experts(self, train: Cohort, general: Any, router: Router, parts: list[np.ndarray]) -> "Mixed":
+        """Return the experts of a generalist, each learned from a part of the kept spots: see ``Mixture.deal``.
+
+        The generalist learns on too, on all spots: what experts gain must not be what more steps give.
+        """
         if isinstance(general, Refines):
             both = self.basis == "procrustes"
-            experts = general.refine(train, parts, epochs=self.tune_epochs, both=both)
+            every = np.ones_like(parts[0])
+            general, *experts = general.refine(train, [every, *parts], epochs=self.tune_epochs, both=both)
         else:
             if self.basis != "procrustes":
                 raise InputError(f"aligner {general.name} cannot learn on from a generalist; give basis=procrustes")
-            experts = [general.with_params().fit(narrow(train, part)) for part in parts]
+            experts = [self.unfitted().fit(narrow(train, part)) for part in parts]
         if self.basis == "gene_head":
-            return Mixed(router, general, list(experts), None)
+            return Mixed(router, general, experts, None)
         target = _expression(general, train)
-        return Mixed(router, general, list(experts), [procrustes(_expression(e, train), target) for e in experts])
+        return Mixed(router, general, experts, [procrustes(_expression(e, train), target) for e in experts])
 
     def _choose(self, train: Cohort, val: Cohort | None, epochs: int | None, n_experts: int) -> int:
-        """Return the setting under which held-out donors find their pairs best within a section."""
+        """Return the setting under which held-out donors surely find their pairs best within a section."""
         settings = self.settings()
         scores: list[list[tuple[str, float]]] = [[] for _ in settings]
         for inner, outer in [(train, val)] if val is not None else inner_folds(train, view_um=self._view_um(train)):
             asking = [s for s in outer if s.kept.sum() > 1]
             if sum(int(s.kept.sum()) for s in inner) < self.n_fine or not asking:
                 continue
-            general = self._unfitted(epochs=epochs).fit(inner)
-            mixed = self._train(inner, general, self.fit_router(inner, n_experts=n_experts))
+            general, router = self.unfitted(epochs=epochs).fit(inner), self.fit_router(inner, n_experts=n_experts)
+            mixed = self.learn_experts(inner, general, router, self.deal(router, inner))
             for section in asking:
-                looks, expression = mixed.look(self, section.blind()), general.embed_expression(section)
+                looks, expression = mixed.look(self, section.blind()), mixed.general.embed_expression(section)
                 for of_setting, (strength, temperature) in zip(scores, settings, strict=True):
                     pair = _Pair(mixed.mix(looks, strength, temperature), expression)
                     pairs = to_pairs(pair, Cohort((section,), train.card))
@@ -197,7 +201,8 @@ class SpadeAligner(Mixture):
                     of_setting += [(r.donor, r.value) for r in rows if r.metric == "auc"]
         if not scores[0]:
             raise InputError("the train cohort is too small to choose strength on; give strength= and temperature=")
-        return int(np.argmax([donor_mean(s, n_resamples=1).value for s in scores]))
+        by_donor = np.array([list(donor_mean(s, n_resamples=1).by_donor.values()) for s in scores])
+        return _choose_if_sure(by_donor)
 
     def _view_um(self, train: Cohort) -> float:
         return self.inputs().view_um(train)
@@ -261,6 +266,32 @@ class _Pair(Embeds):
 
     def embed_expression(self, section: Section) -> np.ndarray:  # noqa: ARG002 - as above
         return self.expression
+
+
+def _choose_if_sure(by_donor: np.ndarray) -> int:
+    """Return the setting with the best mean over donors; the first unless the gain over it is beyond chance.
+
+    Experts must earn their place: with few donors the best of nine settings is above the generalist by chance. The gain
+    has to be above 0 by a one-sided t-test over donors at 5 %; a single donor can show none.
+
+    Parameters
+    ----------
+    by_donor
+        Score of each setting on each donor, the simplest first, shape ``(n_settings, n_donors)``.
+
+    Examples
+    --------
+    >>> _choose_if_sure(np.array([[0.60, 0.60, 0.60], [0.7, 0.51, 0.60]]))
+    0
+    >>> _choose_if_sure(np.array([[0.60, 0.60, 0.60], [0.63, 0.62, 0.63]]))
+    1
+    """
+    best, n_donors = int(by_donor.mean(axis=1).argmax()), by_donor.shape[1]
+    if n_donors < 2:
+        return 0
+    gain = by_donor[best] - by_donor[0]
+    limit = stats.t.ppf(SURE, n_donors - 1) * gain.std(ddof=1) / np.sqrt(n_donors)
+    return best if gain.mean() > limit else 0
 
 
 def procrustes(found: np.ndarray, target: np.ndarray) -> np.ndarray:

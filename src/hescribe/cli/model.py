@@ -48,34 +48,30 @@ def embed(
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
     pitch_um: Annotated[float, typer.Option(help="Distance between spots on a bare image, in um.")] = 112.0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for one h5ad a section; without it the cache is filled.")
+        Path | None, typer.Option(help="Folder for one file a section; without it the cache is filled.")
     ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="h5ad: a table of spots; h5: a bag of tiles, as slide tools read it.")
+    ] = "h5ad",
 ) -> None:
     """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
-    from anndata import AnnData  # noqa: PLC0415 - the command line starts fast
-
-    from hescribe import keys  # noqa: PLC0415
-    from hescribe.bench.leakage import find_trained_dataset  # noqa: PLC0415
+    from hescribe.bench import embedded  # noqa: PLC0415 - the command line starts fast
     from hescribe.data.folder import read_index  # noqa: PLC0415
-    from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.encode.base import create_encoder  # noqa: PLC0415
-    from hescribe.encode.features import embed_section  # noqa: PLC0415
 
-    cohort, trained_on = read_index(source).id if source.is_dir() else "", create_encoder(encoder).card.trained_on
-    key = f"X_{Path(encoder).name.replace(':', '_')}"
+    embedded.check_format(file_format)
+    cohort, made_by = read_index(source).id if source.is_dir() else "", create_encoder(encoder)
     done = []
     for section in _sections(source, mpp, pitch_um):
         if section.image is None:
             OUTPUT.say(f"{section.id} has no image and is left out")
             continue
-        x = embed_section(section, encoder)
-        done.append({"section": section.id, "n_spots": len(x), "n_dims": x.shape[1]})
+        found = embedded.embed(section, made_by, cohort)
+        far = {} if found.far is None else {"n_far": int(found.far.sum())}
+        done.append({"section": section.id, "n_spots": section.n_spots, "n_dims": found.x.shape[1], **far})
         if out is not None:
-            blind = section.blind().table
-            table = AnnData(x, obs=blind.obs, obsm={**dict(blind.obsm), key: x})
-            if seen := find_trained_dataset(trained_on, cohort, [section.id]):
-                table.uns[keys.SEEN] = seen  # a benchmark of slides refuses such features
-            write_h5ad(table, out / f"{section.id}.h5ad")
+            place = place_of(source, section, out)
+            embedded.write(out / f"{section.id}.{file_format}", found, encoder, source=place)
     OUTPUT.result({"encoder": encoder, "sections": done, "out": None if out is None else str(out)})
     OUTPUT.table(done)
 

@@ -4,6 +4,7 @@ A table is what ``hescribe embed --out`` and ``hescribe predict`` write. wsidata
 beside its slide: ``open_wsi("slide.svs", store="slide.zarr")``.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,9 @@ def read_tiles(path: Path) -> AnnData:
             raise FormatError(f"{path} does not say where each tile lies (obsm {key!r}); write it again")
     obs, var = pd.DataFrame(index=table.obs_names), pd.DataFrame(index=table.var_names)
     places = {k: np.asarray(table.obsm[k], dtype=np.float64) for k in (keys.SPATIAL, keys.SPATIAL_UM)}
-    return AnnData(np.asarray(values, np.float32), obs, var, uns={keys.PREDICTED: keys.PREDICTED in table.layers},
-                   obsm=places)  # fmt: skip
+    made_by = {key: table.uns[key] for key in (keys.MADE_BY, keys.SEEN) if key in table.uns}
+    uns = {keys.PREDICTED: keys.PREDICTED in table.layers, **made_by}
+    return AnnData(np.asarray(values, np.float32), obs, var, uns=uns, obsm=places)
 
 
 def find_side_px(table: AnnData) -> float:
@@ -146,6 +148,8 @@ def _spec(table: AnnData, side: float) -> dict[str, Any]:
 def write_trident(table: AnnData, path: Path) -> None:
     """Write a table as TRIDENT writes features: ``features``, and the upper left corner of each tile as ``coords``.
 
+    What made the features, and where their encoder has seen the tissue, stands in attributes of ours.
+
     Raises
     ------
     DataAccessError
@@ -156,3 +160,12 @@ def write_trident(table: AnnData, path: Path) -> None:
         file["features"] = np.asarray(table.X, dtype=np.float32)
         file["coords"] = np.round(table.obsm[keys.SPATIAL] - side / 2).astype(np.int64)
         file["coords"].attrs.update(patch_size=round(side), patch_size_level0=round(side), overlap=0, name=path.stem)
+        if keys.MADE_BY in table.uns:
+            file.attrs[keys.MADE_BY] = json.dumps(table.uns[keys.MADE_BY], default=_plain)
+        if keys.SEEN in table.uns:
+            file.attrs[keys.SEEN] = str(table.uns[keys.SEEN])
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or a number of numpy, as tables read from disk hold them, as JSON knows it."""
+    return value.tolist()

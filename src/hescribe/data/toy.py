@@ -93,7 +93,8 @@ def toy_cohort(
     n_genes
         Genes in the panel. Depth counts all genes, also those outside the panel.
     organs
-        Of ``breast``, ``colon``, ``kidney``; donors take them in turn.
+        Of ``breast``, ``colon``, ``kidney``, ``lymph_node``; donors take them in turn. They share the panel, and
+        differ in layout and in what each gene follows.
     pitch_um
         Distance between neighbouring spots; a small one (10) puts 100,000 spots on one image of normal size.
     mpp

@@ -30,6 +30,7 @@ LOW_DEPTH, HIGH_DEPTH = 650.0, 12000.0  # median counts per spot: donors lie bet
 DEPTH_SD, DEPTH_SD_SD = 0.92, 0.15  # shallow donors are more uneven: times e^0.5 to e^-0.5
 DEPTH_CELLULAR, DEPTH_DRIFT, DEPTH_SPOT = 0.75, 0.5, 0.4  # nuclear density, place, chance
 EMPTY_SHARE, EMPTY_DEPTH = 0.008, 60.0  # spots with next to no counts
+FIRST_ORGANS = ("breast", "colon", "kidney")  # those that came later are drawn last: the others stay as they were
 CHUNK = 4096  # spots whose counts are drawn at a time
 
 
@@ -93,16 +94,23 @@ def draw_panel(rng: np.random.Generator, n_genes: int) -> Panel:
     mean = np.exp(BASE_SD * rng.standard_normal(n_genes))
     base = np.log(mean / mean.sum() * n_genes / (n_genes + REST))  # 300 genes hold 19 % of a spot's counts
     common = _loadings(rng, driver)
-    return Panel(
+
+    def own(organ: str) -> tuple[str, np.ndarray]:
+        return organ, COMMON * common + OWN * _loadings(rng, driver)
+
+    loadings = dict(own(organ) for organ in FIRST_ORGANS)
+    panel = Panel(
         names=tuple(f"TOY{i + 1:04d}" for i in range(n_genes)),
         driver=driver,
         base=base,
-        loadings={name: COMMON * common + OWN * _loadings(rng, driver) for name in ORGANS},
+        loadings=loadings,
         smooth=SMOOTH_SD * rng.standard_normal((N_SMOOTH, n_genes)) / np.sqrt(N_SMOOTH) * SMOOTH_SHARE[driver],
         hidden=HIDDEN_SD * rng.standard_normal((N_HIDDEN, n_genes)) / np.sqrt(N_HIDDEN) * (driver != 5),
         dispersion=DISPERSION * np.exp(DISPERSION_SD * rng.standard_normal(n_genes)),
         dropout=DROPOUT * rng.standard_exponential(n_genes),
     )
+    loadings |= dict(own(organ) for organ in ORGANS if organ not in FIRST_ORGANS)
+    return panel
 
 
 def _loadings(rng: np.random.Generator, driver: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ ORGANS = {
     "breast": Organ(tumour=0.3, gland=-0.8, immune=-0.9, fat=-0.85, gland_um=95.0),
     "colon": Organ(tumour=-0.3, gland=0.55, immune=-0.6, fat=-1.6, gland_um=115.0),
     "kidney": Organ(tumour=-0.6, gland=0.8, immune=-1.1, fat=-1.9, gland_um=62.0),
+    "lymph_node": Organ(tumour=-0.5, gland=-1.6, immune=0.35, fat=-1.1, gland_um=95.0),
 }
 
 # By KINDS: nuclei per mm2, radius in um, length over width, chromatin (haematoxylin density).

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EPOCHS, MIN_STEPS = 20, 100
 LIMITS = (
     ("n_components", 1, np.inf), ("n_hidden", 1, np.inf), ("dropout", 0, 0.99), ("n_tiles", 1, np.inf),
-    ("n_bins", 2, np.inf), ("epochs", 1, np.inf),
+    ("n_bins", 2, np.inf), ("epochs", 1, np.inf), ("n_starts", 1, np.inf),
     ("lr", 0, np.inf), ("weight_decay", 0, np.inf), ("batch_size", 1, np.inf), ("seed", 0, np.inf),
 )  # fmt: skip
 
@@ -49,6 +49,9 @@ class MILModel(Params):
         Of ``"nll"``.
     epochs
         Passes over the train slides; None: 20, and more if these are fewer than 100 batches.
+    n_starts
+        Networks that are trained from different starts, whose predictions and attention are averaged: with few train
+        slides one start differs from the next.
     lr, weight_decay, batch_size, seed
         Of the training.
     """
@@ -60,6 +63,7 @@ class MILModel(Params):
     survival_loss: SurvivalLoss = "nll"
     n_bins: int = 4
     epochs: int | None = None
+    n_starts: int = 1
     lr: float = 1e-3
     weight_decay: float = 1e-2
     batch_size: int = 8
@@ -93,31 +97,40 @@ class MILModel(Params):
         if self.n_components is not None:
             directions = tile_components(bags, scale, self.n_components, seed=self.seed)
         outcome = Outcome.of(target, survival_loss=self.survival_loss, n_bins=self.n_bins)
-        recipe = Recipe(
-            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed, schedule="cosine"
-        )
-        network = train_on_bags(
-            self._build(directions.shape[1] or len(scale.mean), outcome.n_outputs, self.seed),
+        readers, n_dims = (
             [partial(_read, bag, scale, directions) for bag in bags],
-            outcome,
-            outcome.encode(target),
-            recipe,
-            n_steps=self._n_steps(len(bags)),
-            n_tiles=self.n_tiles,
+            directions.shape[1] or len(scale.mean),
         )
+        networks = [
+            train_on_bags(
+                self._build(n_dims, outcome.n_outputs, seed),
+                readers,
+                outcome,
+                outcome.encode(target),
+                Recipe(
+                    batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, seed=seed, schedule="cosine"
+                ),
+                n_steps=self._n_steps(len(bags)),
+                n_tiles=self.n_tiles,
+            )
+            for seed in range(self.seed, self.seed + self.n_starts)
+        ]
         self.mean_, self.sd_, self.directions_ = scale.mean, scale.sd, directions
         self.outcome_, self.edges_, self.n_outputs_ = outcome.kind, outcome.edges, outcome.n_outputs
-        self.weights_ = trained_weights(network)
+        self.weights_ = {f"{i}.{k}": w for i, n in enumerate(networks) for k, w in trained_weights(n).items()}
         return self
 
     def predict(self, bags: Iterable[Bag]) -> np.ndarray:
         """Return probabilities of the classes, or risk, shape ``(n_bags, n_classes)`` or ``(n_bags, 1)``."""
         of_bag, outcome = self._fitted()
-        return outcome.to_prediction(np.array([of_bag(bag)[0] for bag in bags]).reshape(-1, outcome.n_outputs))
+        outputs = np.array([of_bag(bag)[0] for bag in bags]).reshape(-1, self.n_starts, outcome.n_outputs)
+        told: np.ndarray = np.mean([outcome.to_prediction(outputs[:, i]) for i in range(self.n_starts)], axis=0)
+        return told
 
     def attention(self, bag: Bag) -> np.ndarray:
         """Return how much each tile weighs in the pooled slide, shape ``(n_tiles,)``."""
-        return self._fitted()[0](bag)[1]
+        found: np.ndarray = self._fitted()[0](bag)[1].mean(axis=0)
+        return found
 
     def _n_steps(self, n_bags: int) -> int:
         """Return the number of batches to learn from."""
@@ -132,18 +145,25 @@ class MILModel(Params):
             return MILNetwork(n_dims, self.n_hidden, n_outputs, pooling=self.pooling(), dropout=self.dropout)
 
     def _fitted(self) -> tuple[Callable[[Bag], tuple[np.ndarray, np.ndarray]], "Outcome"]:
-        """Return what gives outputs and attention of a bag, and how outputs are read."""
+        """Return what gives outputs and attention of a bag, one row a start, and how outputs are read."""
         self.check_fitted()
         from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
         from hescribe.slide._mil_network import apply  # noqa: PLC0415 - imports torch
         from hescribe.slide._outcome import Outcome  # noqa: PLC0415 - imports torch
 
-        scale, directions = Scale(self.mean_, self.sd_), self.directions_
-        network = self._build(directions.shape[1] or len(scale.mean), self.n_outputs_, 0)
-        load_trained(network, self.weights_)
-        network.eval()
-        outcome = Outcome(self.outcome_, self.n_outputs_, tuple(self.edges_))
-        return lambda bag: apply(network, _read(bag, scale, directions)), outcome
+        scale, directions, networks = Scale(self.mean_, self.sd_), self.directions_, []
+        for i in range(self.n_starts):
+            network = self._build(directions.shape[1] or len(scale.mean), self.n_outputs_, 0)
+            own = {k.removeprefix(f"{i}."): w for k, w in self.weights_.items() if k.startswith(f"{i}.")}
+            load_trained(network, own)
+            networks.append(network.eval())
+
+        def of_bag(bag: Bag) -> tuple[np.ndarray, np.ndarray]:
+            tiles = _read(bag, scale, directions)
+            outputs, weights = zip(*(apply(network, tiles) for network in networks), strict=True)
+            return np.stack(outputs), np.stack(weights)
+
+        return of_bag, Outcome(self.outcome_, self.n_outputs_, tuple(self.edges_))
 
 
 def _read(bag: Bag, scale: Scale, directions: np.ndarray) -> np.ndarray:

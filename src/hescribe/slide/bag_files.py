@@ -63,7 +63,8 @@ class FileBag:
 
     def read_seen(self) -> str | None:
         """Return where the encoder of the features has seen this tissue in its training, if the file says so."""
-        return _read(self.path, _read_h5ad_seen) if self.path.suffix == ".h5ad" else None
+        reader = {".h5ad": _read_h5ad_seen, ".h5": _read_h5_seen}.get(self.path.suffix)
+        return None if reader is None else _read(self.path, reader)
 
 
 def read_bags(folder: Path) -> dict[str, FileBag]:
@@ -189,6 +190,12 @@ def _read_h5ad_seen(path: Path) -> str | None:
         if keys.SEEN not in file.get("uns", ()):
             return None
         return str(file["uns"][keys.SEEN].asstr()[()])
+
+
+def _read_h5_seen(path: Path) -> str | None:
+    with h5py.File(path) as file:
+        found = file.attrs.get(keys.SEEN)
+    return None if found is None else str(found)
 
 
 def _no_places(path: Path) -> Places | None:
