@@ -92,7 +92,7 @@ def test_a_cell_that_ray_loses_is_named(study):
     with pytest.raises(
         HescribeError, match=r"mean on D0, seed 0 ended 3 times .* \(LostError: the worker died: SIGKILL\)"
     ):
-        RayLauncher()._end(ray, None, Unit(begun, begun.cells[0]))
+        RayLauncher()._end(ray, None, Unit(begun, begun.cells[0]), begun.out)
 
 
 def test_a_cluster_that_does_not_answer_is_an_error(study):

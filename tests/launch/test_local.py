@@ -84,7 +84,7 @@ def test_a_worker_refuses_a_cell_of_other_data_or_code(study):
 def test_what_was_written_elsewhere_is_told(study):
     [begun] = plan_study(replace(study, models=("mean",)))
     with pytest.raises(DataAccessError, match="a disk that all machines share"):
-        check_written(Unit(begun, begun.cells[0]))
+        check_written(Unit(begun, begun.cells[0]), Path(study.out))
 
 
 def test_an_error_of_many_parts_and_one_that_is_not_ours_can_be_told():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hescribe.cli.aligner import fit_aligner, is_aligner
+from hescribe.cli.embed_folder import embed_folder
 from hescribe.cli.output import OUTPUT, command
 from hescribe.cli.params import SetOption, parse_params
 from hescribe.errors import InputError
@@ -40,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
 @command
 def embed(
-    source: Annotated[Path, typer.Argument(help="Cohort folder, or an image.")],
+    source: Annotated[Path, typer.Argument(help="Cohort folder, an image, or a folder of slides.")],
     *,
     encoder: Annotated[
         str, typer.Option(help="Image encoder, name:model for the generic ones; or the folder of a fitted aligner.")
@@ -53,13 +54,21 @@ def embed(
     file_format: Annotated[
         str, typer.Option("--format", help="h5ad: a table of spots; h5: a bag of tiles, as slide tools read it.")
     ] = "h5ad",
+    launch: Annotated[
+        str | None, typer.Option(help="Where slides of a folder are embedded: local, ray or slurm, as of bench run.")
+    ] = None,
 ) -> None:
-    """Embed the patches of a cohort or an image; the features are cached for fit, predict and bench."""
+    """Embed the patches of a cohort, an image or many slides; the features are cached for fit, predict and bench."""
     from hescribe.bench import embedded  # noqa: PLC0415 - the command line starts fast
-    from hescribe.data.folder import read_index  # noqa: PLC0415
+    from hescribe.data.folder import INDEX, read_index  # noqa: PLC0415
     from hescribe.encode.base import create_encoder  # noqa: PLC0415
 
     embedded.check_format(file_format)
+    if source.is_dir() and not (source / INDEX).exists():
+        embed_folder(source, out, encoder=encoder, mpp=mpp, pitch_um=pitch_um, file_format=file_format, launch=launch)
+        return
+    if launch is not None:
+        raise InputError("--launch is for a folder of slides; a cohort or an image is embedded in this process")
     cohort, made_by = read_index(source).id if source.is_dir() else "", create_encoder(encoder)
     done = []
     for section in _sections(source, mpp, pitch_um):

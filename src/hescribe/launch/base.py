@@ -5,19 +5,35 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runs import Unit
 from hescribe.errors import DataAccessError, HescribeError
 from hescribe.registry import Registry
 
 
+class Work(Protocol):
+    """A unit of work: a cell of a study, or a slide. What is lost when a worker is lost."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether what it leaves is there, whoever wrote it."""
+        ...
+
+    def finish(self) -> None:
+        """Do it, and write what it leaves, whole."""
+        ...
+
+    def name_in(self, out: Path) -> str:
+        """Return what tells it from all others, on any machine that plans the work of folder ``out``."""
+        ...
+
+
 class Launcher(Protocol):
-    """Works off the units of a study somewhere; its fields say where, and are never part of a result."""
+    """Works off units somewhere; its fields say where, and are never part of a result."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    def finish(self, units: Sequence[Unit], out: Path) -> Iterator[None]:
-        """Finish every unit of the study in folder ``out``, and yield as they end.
+    def finish(self, units: Sequence[Work], out: Path) -> Iterator[None]:
+        """Finish every unit of the work planned in folder ``out``, and yield as they end.
 
         Raises
         ------
@@ -27,7 +43,9 @@ class Launcher(Protocol):
         ...
 
 
-launchers: Registry[Launcher] = Registry("launcher", "hescribe.launch", besides=("costs", "plan", "worker"))
+launchers: Registry[Launcher] = Registry(
+    "launcher", "hescribe.launch", besides=("costs", "embedding", "plan", "worker")
+)
 
 
 def create_launcher(name: str) -> Launcher:
@@ -49,16 +67,16 @@ def create_launcher(name: str) -> Launcher:
     return launchers.create(method, **params)
 
 
-def check_written(unit: Unit) -> None:
+def check_written(unit: Work, out: Path) -> None:
     """Raise ``DataAccessError`` if a unit that a worker has finished is not to be seen from here."""
     if not unit.is_finished:
         raise DataAccessError(
-            f"{unit} was finished by a worker that does not write to {unit.run.out.resolve()} as seen from here; "
+            f"{unit} was finished by a worker that does not write to {out.resolve()} as seen from here; "
             "give --out on a disk that all machines share"
         )
 
 
-def lost(unit: Unit, n_tries: int, last: str) -> HescribeError:
+def lost(unit: Work, n_tries: int, last: str) -> HescribeError:
     """Return the error of a unit whose worker was lost each time."""
     return HescribeError(
         f"the process of {unit} ended {n_tries} times without an answer ({last}); "

@@ -15,9 +15,8 @@ from threading import Lock
 from typing import ClassVar
 
 from hescribe import settings
-from hescribe.bench.runs import Unit
 from hescribe.errors import HescribeError
-from hescribe.launch.base import check_written, lost
+from hescribe.launch.base import Work, check_written, lost
 from hescribe.launch.worker import to_error
 from hescribe.params import Params
 
@@ -120,7 +119,7 @@ class LocalLauncher(Params):
     n_workers: int | None = None
     n_tries: int = 3
 
-    def finish(self, units: Sequence[Unit], out: Path) -> Iterator[None]:
+    def finish(self, units: Sequence[Work], out: Path) -> Iterator[None]:
         """Finish every unit; see ``Launcher.finish``."""
         self.check_between("n_workers", 1)
         self.check_between("n_tries", 1)
@@ -140,7 +139,7 @@ class LocalLauncher(Params):
                 for worker in workers:
                     worker.close()
 
-    def _finish(self, unit: Unit, out: Path, idle: "SimpleQueue[WorkerProcess]") -> None:
+    def _finish(self, unit: Work, out: Path, idle: "SimpleQueue[WorkerProcess]") -> None:
         worker = idle.get()
         try:
             for i in range(self.n_tries):
@@ -152,4 +151,4 @@ class LocalLauncher(Params):
                         raise lost(unit, self.n_tries, str(error)) from error
         finally:
             idle.put(worker)
-        check_written(unit)
+        check_written(unit, out)

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 from hescribe import settings
 from hescribe._support import import_extra
-from hescribe.bench.runs import Unit
 from hescribe.errors import DataAccessError
-from hescribe.launch.base import check_written, lost
+from hescribe.launch.base import Work, check_written, lost
 from hescribe.launch.worker import finish_there, to_error
 from hescribe.params import Params
 
@@ -40,7 +39,7 @@ class RayLauncher(Params):
     n_cpus: float = 1.0
     n_gpus: float = 0.0
 
-    def finish(self, units: Sequence[Unit], out: Path) -> Iterator[None]:
+    def finish(self, units: Sequence[Work], out: Path) -> Iterator[None]:
         """Finish every unit; see ``Launcher.finish``."""
         self.check_between("n_tries", 1)
         ray = import_extra("ray", "ray", "--launch ray")
@@ -54,7 +53,7 @@ class RayLauncher(Params):
         try:
             while asked:
                 [done], _ = ray.wait(list(asked), num_returns=1)
-                self._end(ray, done, asked.pop(done))
+                self._end(ray, done, asked.pop(done), out)
                 yield
         finally:
             for waiting in asked:
@@ -80,11 +79,11 @@ class RayLauncher(Params):
         if host and port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), timeout=WAIT_S).close()
 
-    def _end(self, ray: Any, done: Any, unit: Unit) -> None:
+    def _end(self, ray: Any, done: Any, unit: Work, out: Path) -> None:
         try:
             kind, message = ray.get(done)
         except ray.exceptions.RayError as error:
             raise lost(unit, self.n_tries, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
         if kind:
             raise to_error(kind, message)
-        check_written(unit)
+        check_written(unit, out)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hescribe._support import import_extra
-from hescribe.bench.runs import Unit
 from hescribe.errors import DataAccessError
-from hescribe.launch.base import check_written, lost
+from hescribe.launch.base import Work, check_written, lost
 from hescribe.launch.worker import finish_there, to_error
 from hescribe.params import Params
 
@@ -67,7 +66,7 @@ class SlurmLauncher(Params):
     partition: str = ""
     account: str = ""
 
-    def finish(self, units: Sequence[Unit], out: Path) -> Iterator[None]:
+    def finish(self, units: Sequence[Work], out: Path) -> Iterator[None]:
         """Finish every unit; see ``Launcher.finish``."""
         for name in ("n_jobs", "n_tries", "timeout_min", "mem_gb", "cpus_per_task"):
             self.check_between(name, 1)
@@ -86,7 +85,7 @@ class SlurmLauncher(Params):
             if not left:
                 return
         if not last:
-            check_written(left[0])
+            check_written(left[0], out)
         raise lost(left[0], self.n_tries, last)
 
     def _asked(self) -> dict[str, Any]:
@@ -96,7 +95,7 @@ class SlurmLauncher(Params):
         }  # fmt: skip
         return found | {f"slurm_{k}": v for k in ("partition", "account") if (v := getattr(self, k))}
 
-    def _submit(self, executor: Any, units: Sequence[Unit], out: Path) -> Iterator[tuple[list[Unit], str]]:
+    def _submit(self, executor: Any, units: Sequence[Work], out: Path) -> Iterator[tuple[list[Work], str]]:
         """Submit units in one array and yield the share of each job as it ends, and how it was lost, if it was."""
         shares = [list(units[i :: self.n_jobs]) for i in range(min(self.n_jobs, len(units)))]
         with executor.batch():

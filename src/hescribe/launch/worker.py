@@ -16,11 +16,14 @@ from hescribe.bench.runs import STUDY, Unit
 from hescribe.bench.study import read_study
 from hescribe.bench.suite import plan_study
 from hescribe.errors import DataAccessError, HescribeError
+from hescribe.launch.embedding import PLAN, SlideUnit, plan_embedding, read_embedding
 
 
 @cache
-def plan_units(out: str) -> dict[str, Unit]:
-    """Return the units of the study in a folder by name, planned once in a process."""
+def plan_units(out: str) -> dict[str, Unit | SlideUnit]:
+    """Return the units of the study, or of the slides, in a folder by name, planned once in a process."""
+    if (Path(out) / PLAN).exists():
+        return {unit.name_in(Path(out)): unit for unit in plan_embedding(read_embedding(Path(out)))}
     study = read_study(Path(out) / STUDY)
     units = [Unit(run, cell) for run in plan_study(study) for cell in run.cells]
     return {unit.name_in(Path(study.out)): unit for unit in units}
@@ -37,8 +40,8 @@ def finish_unit(out: str, name: str) -> None:
     units = plan_units(out)
     if name not in units:
         raise DataAccessError(
-            f"the study in {out} has no cell {name} on this machine; its data or its version of hescribe differ from "
-            "those of the machine that began the run"
+            f"{out} plans no {name} on this machine; its data or its version of hescribe differ from those of the "
+            "machine that began the run"
         )
     if not units[name].is_finished:
         with threadpool_limits(1, user_api="blas"):
