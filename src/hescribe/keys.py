@@ -20,6 +20,7 @@ KEPT = "kept"  # obs: the spot is used as a target; the others serve as image co
 REGION = "region"  # obs: pathologist's label
 OOD = "ood"  # obs: out-of-distribution score of the spot's image, 0 to 1
 FAR = "far"  # obs: the spot looks unlike all tissue that a mixture of experts was trained on
+FLAG = "flag"  # obs: what is wrong with the image at the spot: blur, pen, a fold; empty if nothing is
 TRUST = "trust"  # var: trust class of the gene
 DRIVER = "driver"  # var: what moves a gene of a synthetic cohort
 

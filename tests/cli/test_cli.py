@@ -261,7 +261,7 @@ def test_predict_takes_a_cohort_a_section_and_an_image(cohort, model, tmp_path):
     by_image = given("predict", model, cohort / "images/s1.png", "--mpp", "4", "--out", tmp_path / "P2")
     assert by_image["sections"][0]["n_genes"] == 12
     assert (by_section["trained_on"], by_image["trained_on"]) == (["s1"], ["s1"])  # the bare image by its tissue
-    assert sorted(p.name for p in (tmp_path / "P2").iterdir()) == ["s1.h5ad", "s1.png"]
+    assert sorted(p.name for p in (tmp_path / "P2").iterdir()) == ["report.html", "s1.h5ad", "s1.png"]
 
 
 def test_predict_names_the_training_spots_that_predictions_rest_on(cohort, model, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from hescribe.data.image import ArrayImage
 from hescribe.errors import InputError
-from hescribe.prep.tissue import grid_section, tissue_mask
+from hescribe.prep.tissue import grid_section, placed_section, tissue_mask
 
 
 def slide(paint):
@@ -49,3 +49,70 @@ def test_an_empty_slide_is_refused():
 def test_an_impossible_pitch_is_refused(pitch_um):
     with pytest.raises(InputError, match="distance between spots must be at least 1 um"):
         grid_section(slide(eosin), "slide", pitch_um)
+
+
+@pytest.mark.parametrize(
+    "ink", [(30, 60, 180), (20, 120, 60), (200, 30, 40), (25, 25, 30), (90, 92, 94)],
+    ids=["blue", "green", "red", "black", "pencil"],
+)  # fmt: skip
+def test_ink_is_no_tissue_wherever_it_was_drawn(ink):
+    def paint(pixels):
+        eosin(pixels)
+        pixels[20:60, 50:550] = ink  # on glass
+        pixels[180:220, 200:400] = ink  # on tissue
+
+    mask = tissue_mask(slide(paint))
+    assert mask[12:28, 30:270].mean() < 0.02
+    assert mask[95:105, 110:190].mean() < 0.05
+    assert mask[60:80, 90:210].mean() > 0.9
+
+
+def test_a_fold_and_a_haematoxylin_nest_are_tissue():
+    def paint(pixels):
+        eosin(pixels)
+        pixels[150:250, 200:240] = np.array((205, 140, 180)) ** 2 // 255  # two layers
+        pixels[150:250, 300:380] = (90, 60, 140)
+
+    mask = tissue_mask(slide(paint))
+    assert mask[80:120, 102:118].all()
+    assert mask[80:120, 155:185].all()
+
+
+def test_a_background_that_was_blacked_out_is_no_tissue_and_no_fluorescence():
+    def paint(pixels):
+        pixels[:] = np.random.default_rng(1).integers(0, 4, pixels.shape)
+        pixels[100:300, 150:450] = np.random.default_rng(2).normal((205, 140, 180), 6, (200, 300, 3))
+
+    section = grid_section(slide(paint), "dark", 100.0)
+    assert section.n_spots == pytest.approx(12 * 8, rel=0.2)
+
+
+def test_a_blank_border_of_another_white_is_no_tissue():
+    def paint(pixels):
+        eosin(pixels)
+        pixels[:, :60] = 255
+        pixels[370:] = (214, 214, 216)  # the edge of the glass
+
+    mask = tissue_mask(slide(paint))
+    assert mask[:, :28].mean() < 0.01
+    assert mask[188:].mean() < 0.01
+
+
+@pytest.mark.parametrize("light", [(20, 30, 200), (150, 150, 150), (10, 90, 20)], ids=["blue", "grey", "green"])
+def test_fluorescence_is_refused(light):
+    def paint(pixels):
+        rng = np.random.default_rng(1)
+        glow = rng.random((400, 600, 1)) ** 3 * (rng.random((400, 600, 1)) < 0.4)
+        pixels[:] = 6 + glow * np.array(light)
+
+    with pytest.raises(InputError, match="light on dark, as under fluorescent light"):
+        grid_section(slide(paint), "stained", 100.0)
+
+
+def test_spots_lie_where_they_are_told_to_and_nowhere_else():
+    section = placed_section(slide(eosin), "slide", ["a", "b"], np.array([[700.0, 500.0], [810.0, 620.0]]))
+    assert list(section.table.obs_names) == ["a", "b"]
+    np.testing.assert_array_equal(section.xy_um, [[700.0, 500.0], [810.0, 620.0]])
+    np.testing.assert_allclose(section.table.obsm["spatial"], [[175.0, 125.0], [202.5, 155.0]])
+    with pytest.raises(InputError, match=r"1 of 2 places are outside of slide \(2400 x 1600 um\), such as b"):
+        placed_section(slide(eosin), "slide", ["a", "b"], np.array([[700.0, 500.0], [810.0, 6200.0]]))

@@ -5,9 +5,11 @@ from typing import Any, get_type_hints
 from hescribe.align.base import Aligner, aligners
 from hescribe.encode.gene.base import GeneEncoder, gene_encoders
 from hescribe.errors import InputError
+from hescribe.predict.base import Predictor, predictors
 from hescribe.registry import Registry
 
-PARTS: dict[Any, Registry[Any]] = {Aligner: aligners, GeneEncoder: gene_encoders}  # by the type of a field
+# By the type of a field.
+PARTS: dict[Any, Registry[Any]] = {Aligner: aligners, GeneEncoder: gene_encoders, Predictor: predictors}
 
 
 def create_component(registry: Registry[Any], name: str, params: dict[str, Any]) -> Any:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hescribe.bench.flags import flag_spots
 from hescribe.bench.model_folder import FittedModel
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.features import embed_section
 from hescribe.encode.look import FACTS
 from hescribe.predict.base import Predictor
+from hescribe.prep.graph import pitch_um
 from hescribe.prep.looks import Looks
 
 # A section is doubted if most of its spots are less like the training images than nine in ten left-out spots were: of
@@ -70,6 +72,13 @@ def score_looks(model: FittedModel, section: Section, own: np.ndarray | None) ->
     return model.looks.score(embed_section(section, "look"), own)
 
 
+def find_flags(model: FittedModel, section: Section) -> np.ndarray | None:
+    """Return what is wrong with the image at each spot, shape ``(n_spots,)``; None for a method that reads none."""
+    if model.looks is None or section.image is None:
+        return None
+    return flag_spots(embed_section(section, "look"))
+
+
 def find_doubts(model: FittedModel, section: Section, ood: np.ndarray | None) -> list[str]:
     """Return why the prediction of a section may not be trusted, one sentence each with the consequence.
 
@@ -82,7 +91,7 @@ def find_doubts(model: FittedModel, section: Section, ood: np.ndarray | None) ->
     ood
         From ``score_looks``; None if nothing is known.
     """
-    found = [_organ_doubt(model, section), _scale_doubt(model, section)]
+    found = [_organ_doubt(model, section), _scale_doubt(model, section), _spacing_doubt(model, section)]
     if ood is not None and len(ood) and (share := float((ood > ODD).mean())) > MOST:
         found.append(
             f"{share:.0%} of the spots of section {section.id} look less like the training images than nine in ten "
@@ -115,6 +124,16 @@ def _scale_doubt(model: FittedModel, section: Section) -> str:
         f"the image of section {section.id} has {section.image.mpp:.3g} um per pixel, those of the training "
         f"{model.info.image_mpp[0]:.3g} to {model.info.image_mpp[1]:.3g}: it shows {less} detail than the model has "
         "learned from, and predictions may be wrong; check the scale, or scan alike"
+    )
+
+
+def _spacing_doubt(model: FittedModel, section: Section) -> str:
+    found, known = pitch_um(section), model.info.pitch_um
+    if section.n_spots < 2 or known / COARSER <= found <= known * COARSER:
+        return ""
+    return (
+        f"spots of section {section.id} lie {found:.3g} um apart, those of the training {known:.3g}: trust classes and "
+        "intervals were taken at the spacing of the training, and say nothing about finer or coarser detail"
     )
 
 

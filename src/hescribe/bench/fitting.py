@@ -9,7 +9,8 @@ from anndata import AnnData
 
 from hescribe import keys
 from hescribe._support import write_whole
-from hescribe.bench.doubt import find_doubts, fit_looks, score_looks
+from hescribe.bench.doubt import find_doubts, find_flags, fit_looks, score_looks
+from hescribe.bench.flags import FLAGS
 from hescribe.bench.interval import Interval, fit_interval, to_points
 from hescribe.bench.ladder import N_SHUFFLES, DepthOracle, ShuffledPairs
 from hescribe.bench.model_folder import FittedModel, ModelInfo
@@ -116,13 +117,15 @@ def predict_table(model: FittedModel, section: Section) -> AnnData:
     ``layers["predicted"]``: ln(1 + 1e4 * count / depth), spots by genes; ``layers["lower"]`` and
     ``layers["upper"]``: ends of its interval, where the model has one, about which ``uns["hescribe"]``
     says what it rests on; ``obs["ood"]``: how unlike the training images a spot looks, 0 to 1;
-    ``var["trust"]`` and the cross-validated scores. ``uns["hescribe"]["doubts"]``: why the whole
-    section may not be trusted, if there is a reason.
+    ``obs["flag"]``: what is wrong with the image there; ``var["trust"]`` and the cross-validated scores.
+    ``uns["hescribe"]["doubts"]``: why the whole section may not be trusted, if there is a reason.
     """
     blind = section.blind()
     prediction = predict_section(model, section)
     obs = blind.table.obs.copy()
     obs[keys.OOD] = np.nan if prediction.ood is None else prediction.ood
+    if (flags := find_flags(model, section)) is not None:
+        obs[keys.FLAG] = pd.Categorical(flags, categories=["", *FLAGS])
     var = pd.DataFrame.from_dict(model.info.scores, orient="index").reindex(list(prediction.genes))
     undefined = var.columns[var.isna().all()]
     var[undefined] = var[undefined].astype(float)  # a column of None alone cannot be written

@@ -28,7 +28,7 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 for group, module in (("data", "data"), ("bench", "bench"), ("model", "card")):
     app.add_typer(importlib.import_module(f"hescribe.cli.{module}").app, name=group)
-for module in ("model", "complete", "analyse", "machine", "plan", "demo", "view"):
+for module in ("model", "predict", "complete", "analyse", "machine", "plan", "demo", "view"):
     importlib.import_module(f"hescribe.cli.{module}").add_to(app)
 
 

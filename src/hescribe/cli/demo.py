@@ -70,7 +70,7 @@ def _predict_unseen(cohort: "Cohort", unseen: "Cohort", out: Path) -> "tuple[flo
     from hescribe.bench.ladder import create_model  # noqa: PLC0415
     from hescribe.bench.model_folder import write_model  # noqa: PLC0415
     from hescribe.bench.protocols import read_protocol  # noqa: PLC0415
-    from hescribe.cli.model import place_of  # noqa: PLC0415
+    from hescribe.cli.sources import place_of  # noqa: PLC0415
     from hescribe.data.folder import write_cohort  # noqa: PLC0415
     from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
     from hescribe.report.maps import write_map  # noqa: PLC0415

@@ -1,7 +1,5 @@
-"""``hescribe embed``, ``fit`` and ``predict``."""
+"""``hescribe embed`` and ``fit``."""
 
-import os
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ from hescribe.cli.aligner import fit_aligner, is_aligner
 from hescribe.cli.embed_folder import embed_folder
 from hescribe.cli.output import OUTPUT, command
 from hescribe.cli.params import SetOption, parse_params
+from hescribe.cli.sources import place_of, read_sections
 from hescribe.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from hescribe.bench.model_folder import FittedModel
     from hescribe.bench.protocols import Protocol
     from hescribe.data.cohort import Cohort
-    from hescribe.data.section import Section
 
 AUTO = "auto"  # in place of a method: pick one
 PANEL, ALL = "panel", "all"  # genes to predict
@@ -33,9 +31,6 @@ def add_to(app: typer.Typer) -> None:
     )
     app.command(epilog="Examples: hescribe fit auto C --out M   |   hescribe fit ridge C --out M --set encoder=color")(
         fit
-    )
-    app.command(epilog="Examples: hescribe predict M C --out P   |   hescribe predict M slide.png --mpp 0.5 --out P")(
-        predict
     )
 
 
@@ -71,7 +66,7 @@ def embed(
         raise InputError("--launch is for a folder of slides; a cohort or an image is embedded in this process")
     cohort, made_by = read_index(source).id if source.is_dir() else "", create_encoder(encoder)
     done = []
-    for section in _sections(source, mpp, pitch_um):
+    for section in read_sections(source, mpp, None, usual_um=pitch_um):
         if section.image is None:
             OUTPUT.say(f"{section.id} has no image and is left out")
             continue
@@ -98,6 +93,9 @@ def fit(
         str, typer.Option(help="panel: as the protocol chooses; all: every measured gene; or a file, one gene a line.")
     ] = PANEL,
     params: SetOption = None,
+    stain: Annotated[
+        str | None, typer.Option(help="Bring every image to the training's mean stain first: macenko or reinhard.")
+    ] = None,
     models: Annotated[
         str | None, typer.Option(help="Candidates of auto, comma-separated, from the simplest on.")
     ] = None,
@@ -114,6 +112,8 @@ def fit(
     from hescribe.prep.spared_genes import read_gene_list  # noqa: PLC0415
     from hescribe.report.model_card import write_cards  # noqa: PLC0415
 
+    if stain is not None and (method == AUTO or genes == ALL or is_aligner(method)):
+        raise InputError("--stain is for one predictor on a panel of genes; not for auto, an aligner or --genes all")
     if is_aligner(method):
         fit_aligner(method, cohort, out=out, protocol=protocol, genes=genes, params=params, overwrite=overwrite)
         return
@@ -126,13 +126,20 @@ def fit(
     if method == AUTO:
         model = fit_chosen(_choose(data, rule, candidates, panel), data, rule, genes=panel)
     else:
-        predictor: Any = create_model(method)
-        model = fit_model(predictor.with_params(**parse_params(params)), data, rule, genes=panel)
+        model = fit_model(with_stain(create_model(method), params, stain), data, rule, genes=panel)
     if genes == ALL:
         model = add_genes(model, data, rule)
     write_model(out, model, overwrite=overwrite)
     write_cards(model.info, out)
     _tell_fit(out, model, data)
+
+
+def with_stain(predictor: Any, params: "list[str] | None", stain: str | None) -> Any:
+    """Return a predictor with its parameters, on images brought to one stain if that is asked for."""
+    from hescribe.predict.stained import StainedPredictor  # noqa: PLC0415 - the command line starts fast
+
+    predictor = predictor.with_params(**parse_params(params))
+    return predictor if stain is None else StainedPredictor().with_params(predictor=predictor, stain=stain)
 
 
 def _candidates(method: str, models: str | None, params: "list[str] | None") -> "tuple[str, ...]":
@@ -197,127 +204,3 @@ def _tell_fit(out: Path, model: "FittedModel", cohort: "Cohort") -> None:
     if model.info.interval is not None:
         OUTPUT.say(model.info.interval.sentence)
     OUTPUT.result(data, f"{reason}{out}: {score}; genes: {said}")
-
-
-@command
-def predict(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    source: Annotated[Path, typer.Argument(help="Cohort folder, a section of one (its h5ad), or an image.")],
-    *,
-    out: Annotated[Path, typer.Option(help="Folder to write: one h5ad and one map a section.")],
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, if the image does not say.")] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Write the training spots that predictions rest on, one CSV a section.")
-    ] = False,
-    explain_gene: Annotated[
-        str | None, typer.Option(help="Gene whose prediction in --explain-spot is drawn over the image it rests on.")
-    ] = None,
-    explain_spot: Annotated[str | None, typer.Option(help="Spot for --explain-gene, by its name.")] = None,
-) -> None:
-    """Predict expression; on a bare image, on a grid of spots over the tissue."""
-    from hescribe.bench.fitting import check_explains, predict_table, write_neighbours  # noqa: PLC0415 - the command line starts fast
-    from hescribe.bench.leakage import find_trained_sections  # noqa: PLC0415
-    from hescribe.bench.model_folder import read_model  # noqa: PLC0415
-    from hescribe.data.duplicates import take_print  # noqa: PLC0415
-    from hescribe.data.h5ad import write_h5ad  # noqa: PLC0415
-    from hescribe.report.maps import write_map  # noqa: PLC0415
-
-    fitted = read_model(model)
-    if explain:
-        check_explains(fitted)
-    dataset, sections = _dataset_of(source), _sections(source, mpp, fitted.info.pitch_um)
-    asked = _asked(fitted, sections, explain_gene, explain_spot)
-    done, left_out = [], []
-    prints, doubts = [], {}
-    for section in sections:
-        if section.image is None:
-            left_out.append(section.id)
-            continue
-        table = predict_table(fitted, section)
-        table.uns["hescribe"] |= {"source": place_of(source, section, out), "mpp": section.image.mpp}
-        write_h5ad(table, out / f"{section.id}.h5ad")
-        write_map(out / f"{section.id}.png", section, table)
-        if explain:
-            write_neighbours(out / f"{section.id}.neighbours.csv", fitted, section)
-        if section.id in asked:
-            _draw_regions(out, fitted, section, *asked[section.id])
-        done.append({"section": section.id, "n_spots": table.n_obs, "n_genes": table.n_vars})
-        prints.append(take_print(section, dataset, frozenset(fitted.info.panel)))
-        doubts[section.id] = list(table.uns["hescribe"].get("doubts", ()))
-    if not done:
-        raise InputError(f"no section of {source} has an image; prediction needs one")
-    if left_out:
-        OUTPUT.say(f"{len(left_out)} sections have no image and are left out: {', '.join(left_out)}")
-    seen = list(find_trained_sections(fitted.info, dataset, prints))
-    if seen:
-        OUTPUT.say(f"the model was trained on the donors of {', '.join(seen)}: on new tissue it does not do as well")
-    for doubt in (d for of_section in doubts.values() for d in of_section):
-        OUTPUT.say(doubt)
-    data = {"out": str(out), "sections": done, "left_out": left_out, "trained_on": seen}
-    OUTPUT.result({**data, "doubts": {section: found for section, found in doubts.items() if found}})
-    OUTPUT.table(done)
-
-
-def _asked(
-    model: "FittedModel", sections: "list[Section]", gene: str | None, spot: str | None
-) -> "dict[str, tuple[str, str]]":
-    """Return the gene and the spot to explain in each section that has the spot.
-
-    Raises
-    ------
-    InputError
-        If only one of the two is given, or no section has such a spot; PanelError if the model lacks the gene.
-    """
-    from hescribe.bench.regions import check_asked  # noqa: PLC0415 - the command line starts fast
-
-    if gene is None and spot is None:
-        return {}
-    if gene is None or spot is None:
-        raise InputError("--explain-gene and --explain-spot go together: one prediction is explained at a time")
-    with_image = [s for s in sections if s.image is not None]
-    found = [s for s in with_image if spot in s.table.obs_names] or with_image[:1]
-    for section in found:
-        check_asked(model, section, spot, gene)
-    return {s.id: (spot, gene) for s in found}
-
-
-def _draw_regions(out: Path, model: "FittedModel", section: "Section", spot: str, gene: str) -> None:
-    """Draw which regions of the image a prediction rests on."""
-    from hescribe.bench.regions import cover_regions  # noqa: PLC0415 - the command line starts fast
-    from hescribe.report.regions import write_regions  # noqa: PLC0415
-
-    name = re.sub(r"[^\w.-]", "_", f"{section.id}.{gene}.{spot}")
-    trust = str(model.info.scores[gene]["trust"])
-    write_regions(out / f"{name}.png", section, cover_regions(model, section, spot, gene), trust)
-
-
-def _dataset_of(source: Path) -> str:
-    """Return the id of the cohort that a folder is or a section's file belongs to; empty for a bare image."""
-    from hescribe.data.folder import INDEX, read_index  # noqa: PLC0415 - the command line starts fast
-
-    folder = source if source.is_dir() else source.resolve().parent.parent
-    is_cohort = source.is_dir() or (source.suffix == ".h5ad" and (folder / INDEX).is_file())
-    return read_index(folder).id if is_cohort else ""
-
-
-def place_of(source: Path, section: "Section", out: Path) -> str:
-    """Return where the section or its image is, seen from the folder of the prediction."""
-    from hescribe.data.folder import SECTIONS  # noqa: PLC0415 - the command line starts fast
-
-    place = source / SECTIONS / f"{section.id}.h5ad" if source.is_dir() else source
-    return os.path.relpath(place.resolve(), out.resolve())
-
-
-def _sections(source: Path, mpp: float | None, pitch_um: float) -> "list[Section]":
-    """Return the sections of a cohort folder, one section of it, or the grid on an image."""
-    from hescribe.data.folder import find_section, read_cohort  # noqa: PLC0415 - the command line starts fast
-    from hescribe.data.slide import open_image  # noqa: PLC0415
-    from hescribe.prep.tissue import grid_section  # noqa: PLC0415
-
-    if mpp is not None and (source.is_dir() or source.suffix == ".h5ad"):
-        raise InputError("--mpp is for a bare image; the sections of a cohort have the scale of their import")
-    if source.is_dir():
-        return list(read_cohort(source))
-    if source.suffix == ".h5ad":
-        return [find_section(source)]
-    return [grid_section(open_image(source, mpp), source.stem, pitch_um)]

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from hescribe.data.halve import halve
 from hescribe.units import check_mpp, to_px, to_um
 
 
@@ -79,6 +80,8 @@ def read_region(  # noqa: PLR0917 - a place, a size and two scales
     box = (left - x0, top - y0, right - x0, bottom - y0)
     if box == (0, 0, *out):  # nothing to scale
         return np.array(region)
+    if box == (0, 0, 2 * out[0], 2 * out[1]) and 1 < out[1] <= out[0]:
+        return halve(region)
     return np.asarray(
         Image.fromarray(np.ascontiguousarray(region)).resize(out, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     )

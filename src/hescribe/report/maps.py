@@ -90,9 +90,8 @@ def write_map(path: Path, section: Section, table: AnnData) -> None:
         ``var["pearson"]``; the spots of ``section`` in their order.
     """
     is_measured = keys.COUNTS in section.table.layers
-    genes = _most_trusted(table, set(section.genes) if is_measured else None)
     maps = []
-    for gene in genes[: N_GENES if is_measured else N_GENES_ALONE]:
+    for gene in drawn_genes(section, table):
         trust, score = str(table.var.loc[gene, keys.TRUST]), _score_of(table, gene)
         note = trust if score is None else f"{trust}; Pearson {score:.2f} on held-out donors"
         maps.append(
@@ -105,6 +104,13 @@ def write_map(path: Path, section: Section, table: AnnData) -> None:
     figure = section_figure(section, maps, ood=ood if ood is not None and np.isfinite(ood).any() else None)
     with write_whole(path) as tmp:
         figure.savefig(tmp, dpi=DPI, format="png")
+
+
+def drawn_genes(section: Section, table: AnnData) -> list[str]:
+    """Return the genes that ``write_map`` draws: the most trusted ones, of those measured if any was."""
+    is_measured = keys.COUNTS in section.table.layers
+    genes = _most_trusted(table, set(section.genes) if is_measured else None)
+    return genes[: N_GENES if is_measured else N_GENES_ALONE]
 
 
 def measure(section: Section, genes: list[str], *, min_counts: int = 0) -> np.ndarray:

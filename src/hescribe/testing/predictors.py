@@ -20,6 +20,7 @@ from hescribe.data.section import Section
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, NotFittedError
 from hescribe.predict.base import GeneWise, Prediction, Predictor, predictors
+from hescribe.predict.ridge import RidgePredictor
 from hescribe.prep.genes import to_panel
 from hescribe.testing.cohorts import colour_cohort
 from hescribe.testing.encoders import tiny_encoder
@@ -39,6 +40,7 @@ FAST: dict[str, dict[str, object]] = {
     "peka": {"epochs": 1, "n_clusters": 4},
     "sepal": {"epochs": 2},
     "shufflenet": {"encoder": "tiny", "epochs": 1},
+    "stained": {"predictor": RidgePredictor(encoder="color", fov_um=(112.0,))},
     "stnet": {"encoder": "tiny", "epochs": 1},
     "triplex": {"size": "small", "epochs": 1},
     "vit_delta": {"encoder": "tiny", "epochs": 1},
