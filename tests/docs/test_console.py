@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hescribe.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMON = {"--json", "--quiet", "--debug"}
 PRINTS_AND_STOPS = {"--help", "-h", "--version"}
 WELL_KNOWN = ("hescribe", "make", "python3", ".venv/bin/hescribe", ".venv/bin/pip", ".venv/bin/python")

@@ -14,7 +14,7 @@ from hescribe.encode.hub_model import HubModel, hub_models
 from hescribe.predict.external import ToolFacts
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def anchors(page):
@@ -41,8 +41,8 @@ def test_links_of_a_page_lead_to_a_file_and_a_heading(page):
 
 def test_every_page_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert f"(docs/{page.name})" in readme, page.name
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f"({page.relative_to(ROOT).as_posix()})" in readme, page.name
 
 
 def test_pictures_are_small():

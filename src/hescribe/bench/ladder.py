@@ -5,6 +5,7 @@ test spots' own expression, exist only here, and are marked in every row.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.cluster.vq import kmeans2, vq
 from hescribe import keys
 from hescribe.bench.components import create_component
 from hescribe.bench.model_names import split_params
+from hescribe.bench.own_model import SUFFIX, load_predictor
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
@@ -144,12 +146,14 @@ LADDER = (*RUNGS, *CONTROLS)
 def create_model(name: str) -> Predictor:
     """Return a rung, a control or any registered predictor by name, with parameters behind colons: ``"knn:k=36"``.
 
+    A name that ends with ``.py`` is a file with a predictor of your own.
+
     Raises
     ------
     UnknownNameError
         If there is none of that name.
     InputError
-        If a parameter is no ``name=value``, or is none of the model's own.
+        If a parameter is no ``name=value``, or is none of the model's own; or see ``load_predictor``.
 
     Examples
     --------
@@ -157,6 +161,9 @@ def create_model(name: str) -> Predictor:
     36
     """
     method, given = split_params(name)
+    if method.endswith(SUFFIX):
+        own: Predictor = load_predictor(Path(method)).with_params(**given)  # type: ignore[attr-defined]
+        return own
     if method in CONTROLS:
         control: Predictor = CONTROLS[method]().with_params(**given)
         return control
