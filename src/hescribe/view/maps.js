@@ -48,6 +48,7 @@
       this.novelty = spots.subarray(2 * n);
       this.chosen = [];
       this.raster = n > DENSE ? new HEscribe.Raster(section, this.spots.x, this.spots.y) : null;
+      HEscribe.drawOnProcessor(Boolean(this.raster)); // circles are drawn by WebGL, pictures are not
       const none = new Float32Array(n).fill(NaN), full = new Float32Array(n).fill(1);
       const columns = { x: this.spots.x, y: this.spots.y.map((v) => -v), name: names, left: none, right: none, left_alpha: full, right_alpha: full };
       this.data = new Bokeh.ColumnDataSource({ data: this.raster ? {} : columns });
