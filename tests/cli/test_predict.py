@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,26 @@ def test_a_slide_of_any_name_becomes_a_table_a_map_and_a_page(model, slide, tmp_
     assert "Größe 1 &#39;a&#39; &#34;b&#34; &lt;b&gt;.tif" in page
     for needed in ("Which genes to trust", "Where not to trust it", "Licences, and what to cite", 'alt="Section'):
         assert needed in page
+
+
+def test_the_page_is_readable_on_a_phone_and_by_those_who_see_no_pictures(model, slide, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    given("predict", model, slide, "--out", tmp_path / "P", "--pitch-um", "200")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 420, "height": 900})
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "P/report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        assert page.evaluate("[...document.images].every(i => i.alt && i.complete && i.naturalWidth)")
+        assert "<script>alert(1)</script>" in page.locator("#gene-table tbody th").all_text_contents()
+        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+        assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+        browser.close()
 
 
 def test_spots_may_be_named_and_cells_given_as_polygons(model, slide, tmp_path):

@@ -87,6 +87,23 @@ def test_a_path_may_hold_anything(tmp_path, pixels):
     assert open_image(path).read(0.0, 0.0, (32.0, 32.0), 0.5).shape == (64, 64, 3)
 
 
+def test_the_coarsest_level_that_is_fine_enough_is_read_whatever_was_rounded(tmp_path):
+    """A level of 500 px is a half of 1,001, and one of 490 is none."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as out:
+        for side, grey in ((1001, 10), (500, 20), (245, 30)):
+            level = np.full((side, side, 3), grey, np.uint8)
+            out.write(level, photometric="rgb", tile=(64, 64), subfiletype=int(side < 1001), metadata=None)
+    image = open_image(path, 0.5)
+    assert [image.read(0.0, 0.0, (64.0, 64.0), mpp)[0, 0, 0] for mpp in (0.5, 0.9, 1.0, 2.0, 2.05)] == [
+        10,
+        10,
+        20,
+        20,
+        30,
+    ]
+
+
 def test_planes_apart_and_tiles_never_written_are_read(tmp_path, pixels):
     planar = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     path = write_tiff(tmp_path / "planar.tif", planar, planarconfig="separate", tile=(64, 64))

@@ -16,8 +16,9 @@ from hescribe.data.tiff_levels import TiffLevels, check_channels, is_flat
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.units import reduce_mpp, to_px, to_um
 
-FORMAT = 2  # of the pixels that ``read`` returns; raise it when they change
+FORMAT = 3  # of the pixels that ``read`` returns; raise it when they change
 OURS = (None, "aperio", "generic-tiff")  # what OpenSlide calls the TIFF that are read tile by tile here
+ROUNDING = 0.005  # by which a level may be coarser than what is asked for: a half of 4,443 px has 2,221
 MAX_PX = 2**25  # read at once: 100 MB; a larger part of a level is reduced band by band
 MAX_FLAT_PX = 2**28  # decoded as a whole: 0.8 GB; a larger TIFF without tiles is read strip by strip
 
@@ -75,7 +76,7 @@ class SlideImage:
     def read(self, x_um: float, y_um: float, size_um: tuple[float, float], mpp: float) -> np.ndarray:
         """Return a region from the level that is at least as fine as ``mpp``, shape ``(h, w, 3)`` uint8."""
         levels = self._levels()
-        finest = float(to_px(mpp, self.mpp)) * (1 + 1e-6)
+        finest = float(to_px(mpp, self.mpp)) * (1 + ROUNDING)
         level = max((i for i, d in enumerate(levels.downsamples) if d <= finest), default=0)
         level_mpp = reduce_mpp(self.mpp, levels.downsamples[level])
         spans = []  # (first, last) pixel of the level in x and y; at least one inside, whose edge is repeated

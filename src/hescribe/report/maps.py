@@ -27,7 +27,7 @@ from hescribe.units import patch_mpp
 
 N_GENES = 3  # with a measured map beside each predicted one
 N_GENES_ALONE = 6  # predicted maps only
-FINEST_MPP, THUMBNAIL_PX = 8.0, 480
+FINEST_MPP, THUMBNAIL_PX = 2.0, 480
 DPI = 110
 NO_DATA = "#d4d4d4"
 EXPRESSION, ERROR, NOVELTY = "viridis", "PuOr_r", "cividis"  # all safe for colour-blind readers
