@@ -1,9 +1,10 @@
 """Experts: whether they earn their place, and how long clustering and routing take.
 
 Parts: ways (a generalist, a wider one, experts used in every way, the published mixture, and an oracle; donors held out
-in turn; of ``toy:100-102``, two donors of each of four organs, synthetic, or of the path of an imported cohort),
-speed (two-stage clustering of features on disk against scikit-learn's MiniBatchKMeans of one stage, in one run, and
-routing). Intervals are bootstraps over donors; differences are paired by donor.
+in turn; of ``toy:100-102``, two donors of each of four organs, synthetic, or of the path of an imported cohort); speed
+(two-stage clustering of features on disk against scikit-learn's MiniBatchKMeans of one stage, in one run, and routing);
+and with --regions how few labelled spots tell a pathologist's regions. Intervals are bootstraps over donors;
+differences are paired by donor.
 """
 
 import argparse
@@ -91,6 +92,70 @@ def above(by_way, way, other):
     return f"{gain.value:+.4f}{interval}" if way != other else "-"
 
 
+def regions(path, given):
+    """Print how well few labelled spots tell a pathologist's regions, from frozen and from aligned embeddings.
+
+    Images: of a section with image and labels, whose donor no aligner has seen; labelled spots are drawn from one half
+    of it, left or right, and the other is told. Expression: of donors that no aligner has seen, from labelled spots of
+    the others.
+    """
+    from hescribe.align.bleep import BleepAligner
+    from hescribe.align.spade import SpadeAligner
+    from hescribe.bench.protocols import read_protocol
+    from hescribe.bench.region_shots import LabelledSpots
+    from hescribe.bench.task import PredictionTask
+    from hescribe.data.folder import read_cohort
+    from hescribe.encode.features import embed_section
+    from hescribe.encode.gene.base import encode_section
+    from hescribe.prep.genes import to_panel
+
+    cohort = read_cohort(path, with_image=True)
+    every = read_cohort(path)
+    labelled = [s for s in every if "region" in s.table.obs and s.table.obs["region"].notna().any()]
+    spade = SpadeAligner(epochs=given.epochs, tune_epochs=given.tune_epochs, strength=1.0, temperature=0.1, n_experts=4)
+    with_image = [s for s in cohort if s.id in {t.id for t in labelled}]
+    for fold in PredictionTask(cohort, read_protocol("donor-v1")).folds():
+        section = next((s for s in with_image if s.donor in fold.test.donors), None)
+        if section is None:
+            continue
+        bleep = BleepAligner(epochs=given.epochs + given.tune_epochs).fit(fold.train)
+        mixed = spade.fit(fold.train)
+        of_image = {
+            "frozen features": embed_section(section, given.encoder), "bleep": bleep.embed_image(section.blind()),
+            "spade": mixed.embed_image(section.blind()),
+        }  # fmt: skip
+        print(
+            f"\nregions of {section.id} from images, halves told from each other; aligners fitted on "
+            f"{', '.join(fold.train.donors)}"
+        )
+        region, along = section.table.obs["region"].astype(str).to_numpy(), section.xy_um[:, 0]
+        left = along < np.median(along)
+        for name, x in of_image.items():
+            halves = [LabelledSpots(side, x[m], region[m]) for side, m in (("left", left), ("right", ~left))]
+            print_shots(name, [([halves[0]], halves[1]), ([halves[1]], halves[0])], (1, 2, 4))
+    task = PredictionTask(cohort, read_protocol("donor-v1"))
+    train = task.on_panel(task.prepared, task.choose_genes(task.prepared))
+    bleep = BleepAligner(epochs=given.epochs + given.tune_epochs).fit(train)
+    pca = bleep.gene_encoder.with_params().fit(train)
+    unseen = [to_panel(s, train.genes) for s in labelled if s.donor not in train.donors]
+    print(f"\nregions from expression, {len(unseen)} donors that no aligner has seen, each told from the others")
+    for name, embed in (("pca", lambda s: encode_section(pca, s)), ("bleep, spade", bleep.embed_expression)):
+        spots = [LabelledSpots(s.donor, embed(s), s.table.obs["region"].astype(str).to_numpy()) for s in unseen]
+        print_shots(name, [([o for o in spots if o is not s], s) for s in spots], (1, 2, 4, 8, 16))
+
+
+def print_shots(name, sides, shots):
+    """Print the curve of an embedding: mean and interval over donors, or the values where there are two."""
+    from hescribe.bench.region_shots import score_shots
+    from hescribe.metrics.stats import donor_mean
+
+    scores = [s for train, test in sides for s in score_shots(train, test, shots=shots)]
+    for k in shots:
+        mean = donor_mean([(s.donor, s.auc) for s in scores if s.k == k])
+        values = " ".join(f"{d} {v:.3f}" for d, v in mean.by_donor.items())
+        print(f"  {name:16s} k = {k:2d}  AUC {spread(mean)}  {values}", flush=True)
+
+
 def speed(n_tiles, n_dims, n_organs):
     """Print seconds and memory of clustering features on disk, of scikit-learn's on the same, and of routing."""
     from sklearn.cluster import MiniBatchKMeans
@@ -147,6 +212,7 @@ def speed(n_tiles, n_dims, n_organs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cohorts", nargs="*", help="toy:100-102, paths of cohorts, or speed")
+    parser.add_argument("--regions", action="store_true", help="tell regions of the cohorts instead of comparing ways")
     parser.add_argument("--encoder", default="efficientnet_lite0")
     parser.add_argument("--experts", type=int, help="number; chosen by stability without")
     parser.add_argument("--outside", type=float, default=0.05)
@@ -163,6 +229,8 @@ def main():
     for name in given.cohorts or ("toy:100-102", "speed"):
         if name == "speed":
             speed(*given.shape)
+        elif given.regions:
+            regions(Path(name), given)
         else:
             compare(name, given)
 

@@ -16,6 +16,7 @@ from hescribe.align.infonce import InfoNCEAligner
 from hescribe.align.robust import RobustAligner
 from hescribe.align.spade import SpadeAligner, procrustes
 from hescribe.bench.aligner_folder import fit_aligner, read_aligner, write_aligner
+from hescribe.bench.components import create_component
 from hescribe.bench.model_folder import WEIGHTS
 from hescribe.bench.protocols import read_protocol
 from hescribe.cli.app import app
@@ -105,6 +106,14 @@ def test_any_aligner_can_be_the_expert(aligner, cohort):
     expert = expert.with_params(gene_encoder=PCAEncoder(n_dims=4), n_dims=16, batch_size=64)
     spade = small(aligner=expert, epochs=1, tune_epochs=1).fit(cohort)
     assert spade.embed_image(cohort[0]).shape == spade.embed_expression(cohort[0]).shape
+
+
+def test_its_parts_go_by_name_and_leak_guards_see_the_gene_encoder():
+    given = {"aligner": "siglip", "aligner.gene_encoder": "pca", "aligner.gene_encoder.n_dims": 4, "n_experts": 3}
+    spade = create_component(aligners, "spade", given)
+    assert (spade.aligner.name, spade.n_experts) == ("siglip", 3)
+    assert spade.gene_encoder == PCAEncoder(n_dims=4)
+    assert create_component(aligners, "spade", spade.get_params()) == spade
 
 
 def test_an_aligner_that_cannot_learn_on_is_fitted_apart_and_needs_procrustes(cohort):

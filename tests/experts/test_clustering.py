@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from hescribe.errors import InputError
 from hescribe.experts import clustering
 from hescribe.experts.clustering import NpyTiles, distances, fit_clusters
-from hescribe.experts.stability import choose_n_experts, stability
+from hescribe.experts.stability import rank_numbers, stability
 
 
 def clouds(places: list[float], n: int = 30, seed: int = 0) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_stability_is_high_for_as_many_clusters_as_there_are_clouds_and_low_for_
     assert curve[2] > 0.95
     assert curve[4] > 0.95
     assert curve[12] < 0.7
-    assert choose_n_experts(curve) == 4
+    assert rank_numbers(curve)[0] == 4
 
 
 def test_one_donor_is_cut_into_parts_of_its_tiles():
@@ -115,4 +115,4 @@ def test_one_donor_is_cut_into_parts_of_its_tiles():
 def test_more_experts_than_tiles_are_not_tried():
     assert stability(["breast"], ["a"], [clouds([0.0], n=8)], n_fine=16, candidates=(16,)) == {}
     with pytest.raises(InputError, match="give n_experts="):
-        choose_n_experts({})
+        rank_numbers({})

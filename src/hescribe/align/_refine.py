@@ -9,10 +9,12 @@ import torch
 
 from hescribe.align._towers import FittedHeads, Prepared, TowerAligner, centre_sections
 from hescribe.data.cohort import Cohort
-from hescribe.encode.frozen_images import Start
+from hescribe.data.section import Section
+from hescribe.encode.frozen_images import FrozenImages, Start
 from hescribe.encode.gene.base import stack_counts
 from hescribe.encode.trainable import load_trained
 from hescribe.errors import InputError
+from hescribe.metrics.pairs import to_unit
 from hescribe.prep.scale import Scale
 from hescribe.train.contrastive import Take, train_towers
 
@@ -51,6 +53,21 @@ def refine_heads(
         state = aligner.keep(prepared, network, weights).state()
         states.append(state if both else {**state, "expression_weights_": fitted.expression_weights})
     return states
+
+
+def embed_images(aligners: Sequence[Any], section: Section) -> list[np.ndarray]:
+    """Return what each of some aligners makes of the image of a section, each of length 1.
+
+    Heads that learned on from one aligner read the same scaled features, which are computed once.
+    """
+    first = aligners[0]
+    image = first.get_fitted().get("image_")
+    images = first.images() if isinstance(first, TowerAligner) else None
+    alike = all(isinstance(a, TowerAligner) and a.get_fitted()["image_"] is image for a in aligners)
+    if not (alike and isinstance(images, FrozenImages)):
+        return [a.embed_image(section) for a in aligners]
+    x = images.read_scaled(section, image)
+    return [to_unit(images.run(x, a.fitted_heads().image_weights)).astype(np.float32) for a in aligners]
 
 
 def _take(take: Take, rows: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, ...]:

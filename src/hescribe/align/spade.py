@@ -78,6 +78,11 @@ class SpadeAligner(Mixture):
     basis: Literal["gene_head", "procrustes"] = "gene_head"
     legacy: bool = False
 
+    @property
+    def gene_encoder(self) -> Any:
+        """Encoder of expression of the aligner, which must not have seen the donors that are scored."""
+        return getattr(self.aligner, "gene_encoder", None)
+
     def fit(self, train: Cohort, *, val: Cohort | None = None) -> Self:
         """Train the generalist, cluster the train tiles, and train an expert for each cluster.
 
@@ -239,10 +244,13 @@ class Mixed:
 
     def look(self, mixture: Mixture, section: Section) -> Looks:
         """Return the embeddings that are mixed of a section, each of length 1."""
-        found = [e.embed_image(section) for e in self.experts]
+        from hescribe.align._refine import embed_images  # noqa: PLC0415 - imports torch
+
+        every = self.experts if self.general is None else [*self.experts, self.general]
+        found = embed_images(every, section)
+        general = None if self.general is None else found.pop()
         if self.bases is not None:
             found = [z @ basis for z, basis in zip(found, self.bases, strict=True)]
-        general = None if self.general is None else self.general.embed_image(section)
         return Looks(mixture.inputs().read(section), general, found)
 
     def mix(self, looks: Looks, strength: float, temperature: float) -> np.ndarray:

@@ -145,12 +145,21 @@ class FrozenImages:
         self, section: Section, image: dict[str, np.ndarray], weights: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the scaled features of every spot, and the embeddings, shapes ``(n_spots, n_dims)``."""
-        x = ImageScale(**image).apply(self.inputs.read(section))
+        x = self.read_scaled(section, image)
+        return x, self.run(x, weights)
+
+    def read_scaled(self, section: Section, image: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the scaled features of every spot, shape ``(n_spots, n_dims)`` float32."""
+        return ImageScale(**image).apply(self.inputs.read(section))
+
+    def run(self, x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the embeddings that a head with some weights gives of scaled features."""
         with seeded(0):  # of weights that are replaced: the caller's random numbers stay as they were
             tower = self.head(x.shape[1])
         load_trained(tower, weights)
         with torch.inference_mode():
-            return x, tower.eval()(torch.from_numpy(x)).numpy()
+            found: np.ndarray = tower.eval()(torch.from_numpy(x)).numpy()
+        return found
 
     def view_um(self, train: Cohort) -> float:
         """Return the width of the image that a prediction sees, in um."""

@@ -6,7 +6,7 @@ is seeded, tiles are read in blocks, and the number of clusters is chosen by a r
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +82,10 @@ class Clusters:
         """Number of coarse clusters."""
         return int(self.expert.max()) + 1
 
+    def tiles_of_experts(self) -> np.ndarray:
+        """Return the number of train tiles of each coarse cluster, shape ``(n_experts,)``."""
+        return np.bincount(self.expert, self.size).astype(np.int64)
+
     def nearest(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the nearest fine cluster of each tile and the distance, shapes ``(n_tiles,)``."""
         found = distances(x, self.centres)
@@ -138,21 +142,35 @@ def fit_clusters(
     >>> found.centres.tolist(), found.size.tolist()
     ([[0.0, 0.0], [9.0, 9.0]], [4, 4])
     """
-    if n_fine < 1 or n_experts < 1:
-        raise InputError(f"n_fine and n_experts must be at least 1, got {n_fine} and {n_experts}")
+    return join_clusters(fit_fine(organs, n_fine=n_fine, seed=seed), n_experts, weighted=weighted, seed=seed)
+
+
+def fit_fine(organs: Mapping[str, Tiles], *, n_fine: int, seed: int = 0) -> Clusters:
+    """Return the clusters within each organ, all of one expert: see ``fit_clusters``."""
+    if n_fine < 1:
+        raise InputError(f"n_fine must be at least 1, got {n_fine}")
     if len(dims := {tiles.shape[1] for tiles in organs.values()}) > 1:
         raise InputError(f"organs have features of {' and '.join(map(str, sorted(dims)))} dims; embed all alike")
-    if n_experts > n_fine * len(organs):
-        raise InputError(
-            f"n_experts is {n_experts}, more than the {n_fine * len(organs)} centres of {len(organs)} organs; "
-            "lower it, or raise n_fine"
-        )
     centres, sizes, nearest = zip(*(_within(name, t, n_fine, seed) for name, t in organs.items()), strict=True)
     every, size, far = np.concatenate(centres), np.concatenate(sizes), np.concatenate(nearest)
-    weight = size if weighted else None
-    expert = _k_means(every, n_experts, "the centres", n_starts=N_STARTS_CENTRES, seed=seed, weight=weight)[1]
-    named = tuple(name for name in organs for _ in range(n_fine))
-    return Clusters(every, _by_size(expert, size), size, named, float(np.median(far)), float(np.quantile(far, FAR)))
+    named, alone = tuple(name for name in organs for _ in range(n_fine)), np.zeros(len(every), dtype=np.int64)
+    return Clusters(every, alone, size, named, float(np.median(far)), float(np.quantile(far, FAR)))
+
+
+def join_clusters(fine: Clusters, n_experts: int, *, weighted: bool = True, seed: int = 0) -> Clusters:
+    """Return the same fine clusters, joined across organs: see ``fit_clusters``."""
+    if n_experts < 1:
+        raise InputError(f"n_experts must be at least 1, got {n_experts}")
+    if n_experts > (n_fine := len(fine.centres)):
+        n_organs = len(set(fine.organs))
+        raise InputError(
+            f"n_experts is {n_experts}, more than the {n_fine} centres of {n_organs} organs; lower it, or raise n_fine"
+        )
+    weight = fine.size if weighted else None
+    expert = _k_means(
+        fine.centres, n_experts, "the centres", n_starts=N_STARTS_CENTRES, seed=seed, weight=weight
+    )[1]  # fmt: skip
+    return replace(fine, expert=_by_size(expert, fine.size))
 
 
 def _within(organ: str, tiles: Tiles, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,14 +15,15 @@ from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.spot_inputs import SpotInputs, Standardise
 from hescribe.errors import InputError
-from hescribe.experts.clustering import fit_clusters
+from hescribe.experts.clustering import fit_fine, join_clusters
 from hescribe.experts.routing import HARD, Router
-from hescribe.experts.stability import choose_n_experts, stability
+from hescribe.experts.stability import rank_numbers, stability
 from hescribe.params import Params
 from hescribe.prep.scale import Scale
 
 GENERAL = "general_"  # start of the names of what the generalist learned
 STRENGTHS, TEMPERATURES = (0.0, 0.5, 1.0), (HARD, 0.03, 0.1, 0.3)  # the simplest first
+ENOUGH = 50  # spots of the smallest cluster, where their number is chosen
 MIN_PAIRS = 2  # of an expert: one alone cannot be told from another
 
 
@@ -39,8 +40,8 @@ class Mixture(Params):
     n_fine
         Clusters of tiles within an organ.
     n_experts
-        Clusters of those, each with an expert; None takes as many as stay alike when donors are left out: see
-        ``experts.stability``.
+        Clusters of those, each with an expert; None takes as many as stay alike when donors are left out, see
+        ``experts.stability``, and hold at least 50 spots.
     weighted
         Count a fine cluster as often as it has tiles when they are clustered; published is once.
     outside
@@ -97,19 +98,22 @@ class Mixture(Params):
         scale = None if raw else Scale.of(np.concatenate(found))
         found = found if scale is None else [scale.apply(x) for x in found]
         organs = [s.card.organ for s in used]
-        n_experts = n_experts or self.n_experts
-        if n_experts is None:
-            n_experts = choose_n_experts(
-                stability(
-                    organs, [s.donor for s in used], found, n_fine=self.n_fine, weighted=self.weighted, seed=self.seed
-                )
-            )
+        fixed = n_experts or self.n_experts
         of_organ = {o: np.concatenate([x for x, p in zip(found, organs, strict=True) if p == o]) for o in set(organs)}
-        clusters = fit_clusters(
-            dict(sorted(of_organ.items())), n_fine=self.n_fine, n_experts=n_experts, weighted=self.weighted,
-            seed=self.seed,
-        )  # fmt: skip
+        numbers = (fixed,) if fixed else self._rank_numbers(used, found)
+        fine = fit_fine(dict(sorted(of_organ.items())), n_fine=self.n_fine, seed=self.seed)
+        for number in numbers:
+            clusters = join_clusters(fine, number, weighted=self.weighted, seed=self.seed)
+            if clusters.tiles_of_experts().min() >= ENOUGH:
+                break
         return Router(clusters, scale, 1.0 if raw else max(clusters.near, 1e-6))
+
+    def _rank_numbers(self, sections: list[Section], features: list[np.ndarray]) -> tuple[int, ...]:
+        """Return how many experts to try, best first."""
+        organs, donors = [s.card.organ for s in sections], [s.donor for s in sections]
+        return rank_numbers(
+            stability(organs, donors, features, n_fine=self.n_fine, weighted=self.weighted, seed=self.seed)
+        )
 
     def deal(self, router: Router, train: Cohort) -> list[np.ndarray]:
         """Return the spots that each expert learns from: its own, and a share of the others.

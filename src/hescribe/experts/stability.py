@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from hescribe.errors import InputError
-from hescribe.experts.clustering import fit_clusters
+from hescribe.experts.clustering import fit_fine, join_clusters
 
 N_GROUPS = 5  # of donors, each left out once
 CANDIDATES = (2, 4, 8, 16)
@@ -40,11 +40,6 @@ def stability(
     Returns
     -------
     Mean adjusted Rand index over each two clusterings, 0 for chance and 1 for the same.
-
-    Raises
-    ------
-    InputError
-        If a candidate is below 1.
     """
     from sklearn.metrics import adjusted_rand_score  # noqa: PLC0415 - 0.5 s
 
@@ -55,9 +50,10 @@ def stability(
         rest = group != left_out
         parts = {o: x[rest & (organ == o)] for o in np.unique(organ[rest])}
         fine = min(n_fine, *(len(p) for p in parts.values()))
+        found = fit_fine(parts, n_fine=fine, seed=seed)
+        nearest = found.nearest(x)[0]
         for k in (k for k in candidates if k <= fine * len(parts)):
-            found = fit_clusters(parts, n_fine=fine, n_experts=k, weighted=weighted, seed=seed)
-            labels[k].append(found.expert[found.nearest(x)[0]])
+            labels[k].append(join_clusters(found, k, weighted=weighted, seed=seed).expert[nearest])
     return {
         k: float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(of, 2)]))
         for k, of in labels.items()
@@ -65,8 +61,8 @@ def stability(
     }
 
 
-def choose_n_experts(curve: dict[int, float]) -> int:
-    """Return the largest number of experts whose clusterings are alike; the smallest if none are.
+def rank_numbers(curve: dict[int, float]) -> tuple[int, ...]:
+    """Return numbers of experts, best first: those whose clusterings are alike from the largest on, then the smallest.
 
     Raises
     ------
@@ -75,12 +71,13 @@ def choose_n_experts(curve: dict[int, float]) -> int:
 
     Examples
     --------
-    >>> choose_n_experts({2: 0.95, 4: 0.81, 8: 0.42})
-    4
+    >>> rank_numbers({2: 0.65, 4: 0.81, 8: 0.75, 16: 0.42})
+    (8, 4, 2)
     """
     if not curve:
         raise InputError("too few train tiles to choose the number of experts on; give n_experts=")
-    return max((k for k, value in curve.items() if value >= STABLE), default=min(curve))
+    stable = sorted((k for k, value in curve.items() if value >= STABLE), reverse=True)
+    return tuple(dict.fromkeys((*stable, min(curve))))
 
 
 def _deal(donors: Sequence[str], features: Sequence[np.ndarray], seed: int) -> np.ndarray:
