@@ -7,11 +7,14 @@ from typer.testing import CliRunner
 
 from hescribe.bench.ladder import create_model
 from hescribe.bench.protocols import read_protocol
-from hescribe.bench.runner import run_cell
+from hescribe.bench.results import Results
+from hescribe.bench.runner import run_cell, run_study
 from hescribe.bench.store import model_code_hash
 from hescribe.bench.task import PredictionTask
 from hescribe.cli.app import app
+from hescribe.data.folder import read_cohort, write_cohort
 from hescribe.errors import DataAccessError, InputError
+from hescribe.report.table import model_lines
 
 HALF = """
 from dataclasses import dataclass
@@ -91,6 +94,19 @@ def test_a_file_that_is_not_there_is_told():
 
 
 def test_a_file_cannot_become_a_model_folder(write, tmp_path):
-    done = CliRunner().invoke(app, ["fit", write(HALF), str(tmp_path), "--out", str(tmp_path / "m")])
-    assert done.exit_code == 1
-    assert "which a model folder cannot name" in done.stderr
+    path = write(HALF)
+    for words in (["fit", path, str(tmp_path)], ["fit", "auto", str(tmp_path), "--models", f"mean,{path}:share=1.0"]):
+        done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "m")])
+        assert done.exit_code == 1
+        assert "which a model folder cannot name" in done.stderr
+
+
+def test_a_report_names_a_file_and_does_not_run_it(write, raw_cohort, tmp_path):
+    path = write(HALF)
+    write_cohort(raw_cohort, tmp_path / "cohort")
+    task = PredictionTask(read_cohort(tmp_path / "cohort"), read_protocol("donor-v1"))
+    run_study(task, ("mean", path), tmp_path / "out")
+    write(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n" + HALF)
+    lines = model_lines(Results(tmp_path / "out"))
+    assert {x.model: x.summary for x in lines}[path] == "predictor in a file"
+    assert not (tmp_path / "ran").exists()

@@ -152,7 +152,7 @@ class TestStoresThatAreNoBag:
 
     def test_a_folder_that_is_no_store_is_told(self, tmp_path):
         (tmp_path / "a.zarr").mkdir()
-        with pytest.raises(DataAccessError, match="no zarr store"):
+        with pytest.raises(FormatError, match="no zarr store"):
             read_bags(tmp_path)["a"].read()
 
     def test_an_array_that_runs_code_is_not_read(self, store):
@@ -160,6 +160,12 @@ class TestStoresThatAreNoBag:
         text = json.loads(facts.read_text())
         facts.write_text(json.dumps({**text, "filters": [{"id": "pickle"}]}))
         with pytest.raises(FormatError, match="runs code when it is read"):
+            FileBag(store).read()
+
+    def test_a_head_that_claims_more_than_is_there_is_not_read(self, store):
+        facts = store / "tables" / "features_tiles" / "X" / "zarr.json"
+        facts.write_text(json.dumps({**json.loads(facts.read_text()), "shape": [10**6, 10**6]}))
+        with pytest.raises(FormatError, match="made to fill memory"):
             FileBag(store).read()
 
     def test_shapes_that_are_not_there_leave_no_places(self, store):

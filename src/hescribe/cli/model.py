@@ -147,8 +147,11 @@ def _candidates(method: str, models: str | None, params: "list[str] | None") -> 
     from hescribe.bench.auto import CANDIDATES  # noqa: PLC0415 - the command line starts fast
     from hescribe.bench.ladder import create_model, is_control  # noqa: PLC0415
 
-    if method.endswith(".py"):
-        raise InputError(f"{method} is a file, which a model folder cannot name; install it, see docs/add-a-method.md")
+    for name in (method, *(models or "").split(",")):
+        if (file := name.strip().partition(":")[0]).endswith(".py"):
+            raise InputError(
+                f"{file} is a file, which a model folder cannot name; install it, see docs/add-a-method.md"
+            )
     if method != AUTO:
         if models is not None:
             raise InputError(f"--models lists the candidates of auto; {method} is fitted as it is")

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from hescribe import keys
 from hescribe._support import import_extra, write_whole, write_whole_folder
+from hescribe.data.h5ad import read_h5ad
 from hescribe.data.spatialdata_store import load_spatialdata
 from hescribe.errors import DataAccessError, FormatError, InputError
 
@@ -71,10 +71,7 @@ def read_tiles(path: Path) -> AnnData:
     FormatError
         If the file is damaged, holds neither, or does not say where the tiles lie.
     """
-    try:
-        table = anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata have their own for each way to be damaged
-        raise FormatError(f"{path} is no readable h5ad: {next(iter(str(error).splitlines()), '')}") from error
+    table = read_h5ad(path, "is no readable h5ad")
     values = table.layers.get(keys.PREDICTED, table.X)
     if values is None or sparse.issparse(values):
         raise FormatError(f"{path} holds no features and no prediction; write it with hescribe embed or predict")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-import anndata
 import numpy as np
 from anndata import AnnData
 from pydantic import Field
@@ -18,6 +17,7 @@ from scipy import sparse
 from hescribe import keys
 from hescribe.cards import MethodCard
 from hescribe.data.cohort import Cohort
+from hescribe.data.h5ad import read_h5ad
 from hescribe.data.section import Section
 from hescribe.data.toml_file import Record, read_toml
 from hescribe.errors import DataAccessError, FormatError, InputError, LeakageError, PanelError
@@ -149,10 +149,7 @@ class ExternalPredictor(Params):
 
 
 def _read(path: Path) -> AnnData:
-    try:
-        table = anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata have their own for each way to be damaged
-        raise FormatError(f"{path} is no readable h5ad: {next(iter(str(error).splitlines()), '')}") from error
+    table = read_h5ad(path, "is no readable h5ad")
     for what, names in (("spot", table.obs_names), ("gene", table.var_names)):
         if not names.is_unique:
             raise FormatError(f"{path} holds {what} {names[names.duplicated()][0]} twice")

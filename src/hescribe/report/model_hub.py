@@ -21,6 +21,7 @@ from hescribe.bench.model_names import encoder_name
 from hescribe.bench.model_terms import find_terms
 from hescribe.data.download import RemoteFile, download
 from hescribe.data.fetch import find_token
+from hescribe.data.untrusted import parse_json
 from hescribe.data.web import PATIENT, Patience, read_page
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.report.model_card import PAGE, README, write_cards
@@ -203,14 +204,14 @@ def _list_repository(
     page = f"{base}/{repository}"
     content, _ = read_page(url, token=token, page=page, patience=patience)
     try:
-        answer = json.loads(content)
+        answer = parse_json(content, url)
         commit, files = answer["sha"], {str(f["rfilename"]): f for f in answer["siblings"]}
         sizes = {name: int(f["size"]) for name, f in files.items()}
         sums = {
             name: {"sha256": f["lfs"]["sha256"]} if f.get("lfs") else {"blob": f["blobId"]} for name, f in files.items()
         }
         is_commit = re.fullmatch(r"[0-9a-f]{40}", commit)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (FormatError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{url} answers with something else than a list of files; see {page}") from error
     if not is_commit:
         raise FormatError(f"{url} names {commit[:60]!r}, which is no commit; see {page}")

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hescribe.bench.ladder import create_model
+from hescribe.bench.model_names import split_params
+from hescribe.bench.own_model import SUFFIX
 from hescribe.bench.results import Results
 from hescribe.bench.scores import Score
 from hescribe.errors import HescribeError
@@ -194,8 +196,13 @@ def _two(value: float) -> str:
 
 
 def _describe(model: str, rows: pd.DataFrame) -> tuple[str, bool]:
-    """Return summary and transductive mark of a model; blank for one that is not installed any more."""
+    """Return summary and transductive mark of a model; blank for one that is not installed any more.
+
+    A file of somebody's own is named, never run: results may come from anyone.
+    """
     try:
+        if split_params(model)[0].endswith(SUFFIX):
+            return "predictor in a file", False
         card = create_model(model).card
     except HescribeError:
         return "", False

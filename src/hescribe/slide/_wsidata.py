@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from hescribe._support import import_extra
-from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.data.untrusted import check_claim, named_damage
+from hescribe.errors import FormatError, InputError
 from hescribe.slide.bags import Places
 
 TILE_ID = "tile_id"
@@ -29,6 +30,8 @@ def read_store(path: Path) -> np.ndarray:
     name, table = _find_table(path)
     if not hasattr(table["X"], "shape"):
         raise InputError(f"{path}: table {name} is sparse: counts, not features; embed the slide first")
+    stored = sum(f.stat().st_size for f in (path / "tables" / name / "X").rglob("*") if f.is_file())
+    check_claim(table["X"].nbytes, stored, path)
     return np.asarray(table["X"][:])
 
 
@@ -54,10 +57,8 @@ def read_store_places(path: Path) -> Places | None:
 def _find_table(path: Path) -> tuple[str, Any]:
     import zarr  # noqa: PLC0415 - comes with anndata
 
-    try:
+    with named_damage(path, "is no zarr store that can be read"):
         store = zarr.open_group(path, mode="r", use_consolidated=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataAccessError(f"{path} is no zarr store that can be read: {error}") from error
     tables: dict[str, Any] = dict(store["tables"].groups()) if "tables" in store else {}  # type: ignore[union-attr]
     over_tiles = {k: t for k, t in tables.items() if "uns/spatialdata_attrs" in t}
     if not over_tiles:
