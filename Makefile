@@ -7,13 +7,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-slow check bench torture fuzz docs clean
+.PHONY: demo test test-min test-slow check bench torture fuzz docs sbom clean
 
 demo: $(STAMP)  ## run the main job on the synthetic cohort, into demo/
 	$(BIN)/hescribe demo --out demo
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-min:  ## run the tests with the lowest versions that pyproject.toml promises, in an environment of their own
+	test -x $(VENV)-min/bin/python || $(PYTHON) -m venv $(VENV)-min
+	$(PYTHON) scripts/floors.py > $(VENV)-min/floors.txt
+	$(VENV)-min/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-min/floors.txt -e ".[test]"
+	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n 2 --dist loadfile -q
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow -q
@@ -26,10 +32,10 @@ check: $(DEV_STAMP)  ## lint, types, layers
 	$(BIN)/towncrier build --draft --version next > /dev/null
 
 bench: $(DEV_STAMP)  ## measure speed and memory against fair rivals, as ratios
-	for script in $(filter-out %/torture_kill.py %/fuzz.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/fuzz.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
-torture: $(STAMP)  ## kill the program at random moments, and compare what it gives afterwards
-	$(BIN)/python benchmarks/torture_kill.py
+torture: $(STAMP)  ## kill and starve every command, and compare what it gives afterwards
+	$(BIN)/python -m benchmarks.torture
 
 fuzz: $(STAMP)  ## give every reader damaged input, 100,000 times
 	$(BIN)/python benchmarks/fuzz.py
@@ -47,5 +53,8 @@ $(DEV_STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $(STAMP) $(DEV_STAMP)
 
+sbom: $(STAMP)  ## list every installed package with its licence, as CycloneDX JSON
+	$(BIN)/python scripts/sbom.py > sbom.json
+
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-min demo sbom.json

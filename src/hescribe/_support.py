@@ -8,11 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from hescribe.errors import DataAccessError, MissingDependencyError
 
+MAX_ENTRIES = 1000  # of a folder that are looked at for each file: a millisecond
 STALE_S = 24 * 3600  # no single file takes longer to write
 
 
@@ -44,9 +46,25 @@ def remove_stale(folder: Path, name: str = "*") -> None:
         Of the file or folder that was to be written; all by default.
     """
     for path in folder.glob(f".{name}.*.tmp*"):
-        with suppress(OSError):  # another run may have been faster
-            if time.time() - path.stat().st_mtime > STALE_S:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove_if_stale(path)
+
+
+def _remove_stale_of(path: Path) -> None:
+    """Remove what killed runs left of one file, as far as the first entries of its folder show it.
+
+    Of a folder with more entries, such as the cells of a large run, its own command tidies once.
+    """
+    begin = f".{path.name}."
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in islice(entries, MAX_ENTRIES):
+            if entry.name.startswith(begin) and ".tmp" in entry.name:
+                _remove_if_stale(Path(entry.path))
+
+
+def _remove_if_stale(path: Path) -> None:
+    with suppress(OSError):  # another run may have been faster
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -70,6 +88,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     tmp: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale_of(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
         os.close(handle)
         tmp = Path(name)

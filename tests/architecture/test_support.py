@@ -36,6 +36,16 @@ def test_what_a_kill_left_is_removed_after_a_day(tmp_path):
     assert names(tmp_path) == [".b.parquet.x2.tmp.parquet"]
 
 
+def test_a_file_that_is_written_removes_what_was_left_of_it_alone(tmp_path):
+    for name in (".map.png.x1.tmp.png", ".map.png.x2.tmp.png", ".other.png.x3.tmp.png"):
+        (tmp_path / name).write_text("half")
+        age(tmp_path / name)
+    (tmp_path / ".map.png.x2.tmp.png").touch()  # of another run, at work
+    with write_whole(tmp_path / "map.png") as tmp:
+        tmp.write_text("whole")
+    assert names(tmp_path) == [".map.png.x2.tmp.png", ".other.png.x3.tmp.png", "map.png"]
+
+
 def test_only_what_was_left_of_the_same_target_is_removed_beside_it(tmp_path):
     for name in (".model.x1.tmp", ".other.x2.tmp", ".model.x3.old.tmp"):
         (tmp_path / name).mkdir()

@@ -11,8 +11,10 @@ from starlette.testclient import TestClient
 from tests.fuzz import seeds
 from tests.fuzz.targets import TARGETS, TOKEN, scene
 
+from hescribe.data.slide import open_image
 from hescribe.data.untrusted import check_parquet, open_h5, parse_json, read_npy, read_packed
-from hescribe.errors import FormatError, HescribeError, SchemaError
+from hescribe.errors import DataAccessError, FormatError, HescribeError, SchemaError
+from hescribe.slide.bag_files import read_bags
 from hescribe.view.scene import read_scene
 from hescribe.view.server import COOKIE, create_app
 
@@ -122,8 +124,6 @@ def test_a_damage_that_once_ended_in_a_traceback_is_told(tmp_path, target, file,
     ],
 )
 def test_a_damaged_bag_is_told(tmp_path, file, damage, said):
-    from hescribe.slide.bag_files import read_bags  # noqa: PLC0415 - of these tests alone
-
     seeds.bags(tmp_path)
     damage(tmp_path / file)
     with pytest.raises(FormatError, match=said):
@@ -151,10 +151,14 @@ def test_a_picture_whose_head_claims_more_than_its_bytes_can_hold_is_refused(tmp
     content = (tmp_path / "b.png").read_bytes()
     head = b"IHDR" + (30_000).to_bytes(4) * 2 + content[24:29]
     (tmp_path / "b.png").write_bytes(content[:12] + head + zlib.crc32(head).to_bytes(4) + content[33:])
-    from hescribe.data.slide import open_image  # noqa: PLC0415 - of this test alone
-
     with pytest.raises(FormatError, match=r"claims 2,700,000,000 bytes and holds .*made to fill memory"):
         open_image(tmp_path / "b.png", 0.5)
+
+
+def test_a_folder_named_like_an_image_is_told(tmp_path):
+    (tmp_path / "he.tif").mkdir()
+    with pytest.raises(DataAccessError, match=r"he\.tif is no file"):
+        open_image(tmp_path / "he.tif", 0.5)
 
 
 def test_a_packed_text_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path, monkeypatch):

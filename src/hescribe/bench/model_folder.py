@@ -1,6 +1,7 @@
 """A fitted model on disk: ``model.json`` for people and programs, ``weights.safetensors`` for arrays."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -145,8 +146,19 @@ def check_target(path: Path, *, overwrite: bool, index: str = INDEX) -> None:
         raise DataAccessError(f"{path} is no model folder and is not overwritten; choose another name")
 
 
-def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> None:
+def write_model(
+    path: Path, model: FittedModel, *, overwrite: bool = False, also: Callable[[Path], object] | None = None
+) -> None:
     """Write a model folder, whole or not at all.
+
+    Parameters
+    ----------
+    path, model
+        Folder and what it holds.
+    overwrite
+        Whether a model at ``path`` is replaced.
+    also
+        Writes more into the folder, such as its cards; a model is never there without it.
 
     Raises
     ------
@@ -160,11 +172,18 @@ def write_model(path: Path, model: FittedModel, *, overwrite: bool = False) -> N
     if model.looks is not None:
         arrays |= {f"{LOOKS}{name}": value for name, value in vars(model.looks).items()}
     content = {"schema_version": SCHEMA_VERSION, **asdict(model.info), "fitted": plain}
-    write_parts(path, INDEX, content, arrays)
+    write_parts(path, INDEX, content, arrays, also=also)
 
 
-def write_parts(path: Path, index: str, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a folder of two files, what is plain in ``index`` and the arrays, whole or not at all.
+def write_parts(
+    path: Path,
+    index: str,
+    content: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    *,
+    also: Callable[[Path], object] | None = None,
+) -> None:
+    """Write a folder of two files, what is plain in ``index`` and the arrays, whole or not at all; see ``write_model``.
 
     Raises
     ------
@@ -178,6 +197,8 @@ def write_parts(path: Path, index: str, content: dict[str, Any], arrays: dict[st
             (tmp / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone, unlike the rest
         except SafetensorError as error:  # an OSError in other clothes
             raise DataAccessError(f"{path} cannot be written: {error}") from error
+        if also is not None:
+            also(tmp)
 
 
 def read_parts(path: Path, index: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -79,8 +79,7 @@ def _predict_unseen(cohort: "Cohort", unseen: "Cohort", out: Path) -> "tuple[flo
     from hescribe.view.scene import read_scene  # noqa: PLC0415
 
     model, section = fit_model(create_model("color_ridge"), cohort, read_protocol("donor-v1")), unseen[0]
-    write_model(out / "model", model, overwrite=True)
-    write_cards(model.info, out / "model")
+    write_model(out / "model", model, overwrite=True, also=lambda at: write_cards(model.info, at))
     write_cohort(unseen, out / "unseen", overwrite=True)
     table, folder = predict_table(model, section), out / "prediction"
     table.uns["hescribe"]["source"] = place_of(out / "unseen", section, folder)

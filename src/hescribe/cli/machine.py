@@ -38,9 +38,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command
-def doctor() -> None:
-    """Show what is installed, which device is used, which encoders run now and how fast."""
-    from hescribe.encode import accelerate  # noqa: PLC0415 - the command line starts fast
+def doctor(
+    *,
+    licences: Annotated[bool, typer.Option("--licences", help="List all packages and encoders with licences.")] = False,
+) -> None:
+    """Show what is installed, which device is used, which encoders run now and how fast, and under which licences."""
+    from hescribe.cli.licences import count, list_encoders, list_packages  # noqa: PLC0415 - the command line starts fast
+    from hescribe.encode import accelerate  # noqa: PLC0415
+
+    packages, weights = list_packages(), list_encoders()
+    if licences:
+        OUTPUT.result({"packages": packages, "encoders": weights})
+        OUTPUT.table(packages, title="Packages")
+        OUTPUT.table(weights, title="\nEncoders")
+        return
 
     versions = {name: _version(name) for name in PACKAGES}
     cache = settings.cache_dir()
@@ -55,13 +66,14 @@ def doctor() -> None:
         "packages": versions,
     }
     encoders = accelerate.describe()
-    OUTPUT.result({**facts, "encoders": encoders})
+    OUTPUT.result({**facts, "encoders": encoders, "licences": {"packages": packages, "encoders": weights}})
     flat = {
         **{k: v for k, v in facts.items() if k != "packages"},
         **{k: v or "not installed" for k, v in versions.items()},
     }
     OUTPUT.table([{"what": k, "is": str(v)} for k, v in flat.items()])
     OUTPUT.table(encoders, title="\nEncoders")
+    OUTPUT.table(count(packages), title="\nLicences of the packages; each one: hescribe doctor --licences")
 
 
 @command

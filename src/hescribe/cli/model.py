@@ -129,8 +129,7 @@ def fit(
         model = fit_model(with_stain(create_model(method), params, stain), data, rule, genes=panel)
     if genes == ALL:
         model = add_genes(model, data, rule)
-    write_model(out, model, overwrite=overwrite)
-    write_cards(model.info, out)
+    write_model(out, model, overwrite=overwrite, also=lambda folder: write_cards(model.info, folder))
     _tell_fit(out, model, data)
 
 

@@ -186,8 +186,8 @@ def _vendor(path: Path) -> str | None:
     """Return what OpenSlide calls the format of a file; None if it does not read it."""
     import openslide  # noqa: PLC0415 - loads a C library
 
-    if not path.exists():
-        raise DataAccessError(f"image {path} does not exist")
+    if not path.is_file():
+        raise DataAccessError(f"image {path} {'is no file' if path.exists() else 'does not exist'}")
     vendor: str | None = openslide.OpenSlide.detect_format(path)
     return vendor
 

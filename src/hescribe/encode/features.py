@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 
 from hescribe import settings
-from hescribe._support import write_whole
+from hescribe._support import remove_stale, write_whole
 from hescribe.ahead import ahead
 from hescribe.data.image import CoveredImage
 from hescribe.data.section import Section
@@ -235,6 +235,7 @@ def _write(  # noqa: PLR0917 - what is embedded, and where it goes
     """
     blocks = order_blocks(section.xy_um)
     kept = Kept(where.with_suffix(".blocks"), encoder)
+    remove_stale(where.parent)
     with write_whole(where) as tmp:
         rows = np.lib.format.open_memmap(
             tmp, "w+", "<f4", (section.n_spots, n_side**2 * encoder.card.n_dims), version=(1, 0)
