@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hescribe.data import slide, tiff_levels
+from hescribe.data import slide, stated_mpp, tiff_levels
 from hescribe.data.plain import PlainImage
 from hescribe.data.slide import SlideImage, open_image
 from hescribe.data.stated_mpp import read_stated_mpp
@@ -73,6 +73,14 @@ def test_a_file_that_contradicts_itself_is_refused_until_the_user_decides(tmp_pa
     assert open_image(path, 0.25).mpp == 0.25
     with pytest.raises(UnitsError, match="contradictory"):
         open_image(path, 0.33)
+
+
+def test_of_a_scanner_s_own_format_only_what_openslide_says_counts(tmp_path, pixels, monkeypatch):
+    """The first picture of SCN and BIF is the slide's label, whose resolution is another."""
+    path = write_ome(tmp_path / "a.scn", pixels, resolution=(40_000, 40_000))
+    said = {"openslide.vendor": "leica", "openslide.mpp-x": "0.4", "openslide.mpp-y": "0.4"}
+    monkeypatch.setattr(stated_mpp, "_read_properties", lambda path: said)
+    assert read_stated_mpp(path) == pytest.approx(0.4)
 
 
 def test_a_slide_without_scale_tells_what_its_objective_says(tmp_path, pixels):

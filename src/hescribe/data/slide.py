@@ -11,13 +11,12 @@ from PIL import Image
 
 from hescribe.data.image import ImageSource, read_region
 from hescribe.data.plain import GLASS_RGB, PlainImage, check_whole, hash_file, is_tiff, read_size_px
-from hescribe.data.stated_mpp import settle_mpp
+from hescribe.data.stated_mpp import OURS, settle_mpp
 from hescribe.data.tiff_levels import TiffLevels, check_channels, is_flat
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.units import reduce_mpp, to_px, to_um
 
 FORMAT = 3  # of the pixels that ``read`` returns; raise it when they change
-OURS = (None, "aperio", "generic-tiff")  # what OpenSlide calls the TIFF that are read tile by tile here
 ROUNDING = 0.005  # by which a level may be coarser than what is asked for: a half of 4,443 px has 2,221
 MAX_PX = 2**25  # read at once: 100 MB; a larger part of a level is reduced band by band
 MAX_FLAT_PX = 2**28  # decoded as a whole: 0.8 GB; a larger TIFF without tiles is read strip by strip

@@ -7,6 +7,7 @@ from hescribe.data.tiff_levels import read_tiff_mpp
 from hescribe.errors import DataAccessError, UnitsError
 from hescribe.units import CONTRADICTION, check_agreement, check_mpp, mpp_of_dpi
 
+OURS = (None, "aperio", "generic-tiff")  # what OpenSlide calls the TIFF that are read tile by tile here
 FINEST_TAG, COARSEST_TAG = 0.05, 5.0  # um per pixel: beyond it, a resolution tag means print, not a scanner
 
 
@@ -59,8 +60,8 @@ def _read_places(path: Path) -> dict[str, float]:
         raise DataAccessError(f"image {path} does not exist")
     properties = _read_properties(path)
     stated = {f"its {axis} axis": float(v) for axis in "xy" if (v := properties.get(f"openslide.mpp-{axis}"))}
-    if is_tiff(path):
-        stated |= read_tiff_mpp(path)
+    if is_tiff(path) and properties.get("openslide.vendor") in OURS:
+        stated |= read_tiff_mpp(path)  # of other formats the first picture may be the label
     elif not properties:
         stated |= {f"its {a} resolution": mpp_of_dpi(v) for a, v in zip("xy", read_dpi(path), strict=False) if v > 0}
     return {k: v for k, v in stated.items() if FINEST_TAG <= v <= COARSEST_TAG}
