@@ -13,6 +13,8 @@ import numpy as np
 
 from hescribe.data.image import ArrayImage
 
+OTHER = (1.4, 0.8, 1.3)
+
 
 def pearson(section, mean):
     """Return the mean correlation over the genes that vary."""
@@ -52,7 +54,7 @@ def main():
             donor = fold.test[0].donor
             own[donor] = np.mean([pearson(s, fitted.predict(s.blind()).mean) for s in fold.test])
             odd[donor] = np.mean(
-                [pearson(s, fitted.predict(restain(s, (1.4, 0.8, 1.3)).blind()).mean) for s in fold.test]
+                [pearson(s, fitted.predict(restain(in_memory(s), OTHER).blind()).mean) for s in fold.test]
             )
         told = ["  ".join(f"{d} {v:.3f}" for d, v in found.items()) for found in (own, odd)]
         means = [np.mean(list(found.values())) for found in (own, odd)]

@@ -75,7 +75,7 @@ def test_a_bare_image_is_predicted_on_a_grid(model, raw_cohort):
     section = grid_section(raw_cohort[0].image, "slide", model.info.pitch_um)
     table = predict_table(model, section)
     assert table.n_obs > 5
-    assert set(table.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.OOD}
+    assert set(table.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.OOD, keys.FLAG}
     assert set(table.var[keys.TRUST]) <= {"predictable", "weak", "do not use"}
 
 
