@@ -30,6 +30,12 @@ REPO = "my-lab/colour-ridge"
 UNI = {"name": "uni", "licence": "CC-BY-NC-ND-4.0", "gated": True, "paper": "none", "trained_on": []}
 
 
+@pytest.fixture(autouse=True)
+def _cards_without_figures(monkeypatch):
+    """Drawing the figures of a card takes longer than all that is tested here; test_model_card.py looks at them."""
+    monkeypatch.setattr("hescribe.report.model_card.to_png", lambda *_, **__: b"")
+
+
 @pytest.fixture(scope="module")
 def model(raw_cohort):
     return fit_model(create_model("color_ridge"), raw_cohort, read_protocol("donor-v1"))

@@ -74,14 +74,12 @@ def push_model(
     import huggingface_hub as hub  # noqa: PLC0415 - heavy
 
     api = hub.HfApi(token=token, library_name="hescribe")
-    try:
-        with _without_bars():
-            api.create_repo(repository, private=private, exist_ok=True)
-            write_cards(model.info, folder)
-            adds = [hub.CommitOperationAdd(name, str(folder / name)) for name in (INDEX, WEIGHTS, PAGE, README)]
-            commit = api.create_commit(repository, adds, commit_message=message)
-    except Exception as error:  # the hub's client has another transport, with errors of its own, every year
-        raise DataAccessError(_say(error, repository, token)) from error
+    with _told(repository, token), _without_bars():
+        api.create_repo(repository, private=private, exist_ok=True)
+    write_cards(model.info, folder)
+    adds = [hub.CommitOperationAdd(name, str(folder / name)) for name in (INDEX, WEIGHTS, PAGE, README)]
+    with _told(repository, token), _without_bars():
+        commit = api.create_commit(repository, adds, commit_message=message)
     return HubFolder(f"{api.endpoint}/{repository}", commit.oid)
 
 
@@ -230,6 +228,15 @@ def _check_blob(path: Path, sums: dict[str, str], url: str) -> None:
     found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if found != sums["blob"]:
         raise FormatError(f"{url}: expected git blob {sums['blob']}, got {found}; nothing was taken, try again")
+
+
+@contextmanager
+def _told(repository: str, token: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one sentence: it has another transport, with other errors, every year."""
+    try:
+        yield
+    except Exception as error:
+        raise DataAccessError(_say(error, repository, token)) from error
 
 
 def _say(error: Exception, repository: str, token: str) -> str:
