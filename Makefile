@@ -15,11 +15,13 @@ demo: $(STAMP)  ## run the main job on the synthetic cohort, into demo/
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
-test-min:  ## run the tests with the lowest versions that pyproject.toml promises, in an environment of their own
+test-min: $(STAMP)  ## run the tests with the lowest versions that pyproject.toml promises, in an environment of their own
 	test -x $(VENV)-min/bin/python || $(PYTHON) -m venv $(VENV)-min
-	$(PYTHON) scripts/floors.py > $(VENV)-min/floors.txt
-	$(VENV)-min/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-min/floors.txt -e ".[test]"
-	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n 2 --dist loadfile -q
+	$(VENV)-min/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip freeze | grep -E "^torch(vision)?==" > $(VENV)-min/torch.txt
+	$(VENV)-min/bin/uv pip install --quiet --python $(VENV)-min/bin/python --resolution lowest-direct \
+		--constraint $(VENV)-min/torch.txt -e ".[test]"
+	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n 2 --dist loadfile -q -o filterwarnings=default
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow -q

@@ -58,7 +58,7 @@ def watch(names, first, count, root):
                 else:
                     n_inputs[name] += 1
                     last = name, seed
-                    if sum(n_inputs.values()) % 5000 == 0:
+                    if sum(n_inputs.values()) % 1000 == 0:
                         tell(n_inputs, escapes, begin)
         if p.returncode == 0:
             break

@@ -346,3 +346,10 @@ class TestCommand:
         result = json.loads(say("--out", out, "--offline", "--json").stdout)
         assert result["kept"] == ["image.png"]
         assert result["new"] == []
+
+
+def test_a_target_that_is_a_file_is_told(run, host, out):
+    out.write_text("a file")
+    with pytest.raises(DataAccessError, match=r"out cannot be written: File exists; give another folder"):
+        run(make_entry(make_source(FILES)))
+    assert out.read_text() == "a file"

@@ -41,7 +41,7 @@ from hescribe.data.slide import open_image
 from hescribe.data.toml_file import read_toml
 from hescribe.data.validate import check_section
 from hescribe.encode.gene.pca import PCAEncoder
-from hescribe.errors import HescribeError
+from hescribe.errors import HescribeError, SchemaError
 from hescribe.predict.ridge import RidgePredictor
 from hescribe.prep.spared_genes import read_gene_list
 from hescribe.slide.bag_files import read_bags
@@ -80,7 +80,8 @@ def _cohort(root: Path) -> None:
 def _read_cohort(source: Path, out: Path) -> None:
     del out
     for section in read_cohort(source):
-        check_section(section)
+        if problems := check_section(section):
+            raise SchemaError(str(source), problems)
         data_hash(section)
         if section.image is not None:
             section.image.read(0.0, 0.0, (200.0, 200.0), 8.0)

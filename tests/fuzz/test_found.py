@@ -12,6 +12,7 @@ from tests.fuzz import seeds
 from tests.fuzz.targets import TARGETS, TOKEN, scene
 
 from hescribe.data.slide import open_image
+from hescribe.data.stated_mpp import read_stated_mpp
 from hescribe.data.untrusted import check_parquet, open_h5, parse_json, read_npy, read_packed
 from hescribe.errors import DataAccessError, FormatError, HescribeError, SchemaError
 from hescribe.slide.bag_files import read_bags
@@ -89,6 +90,8 @@ FOUND = [
     ("hest", "metadata/TENX99.json", text(b"0.25", b"1" + b"0" * 400), "has 401 digits"),
     ("hest", "wsis/TENX99.tif", lambda p: p.write_bytes(p.read_bytes()[:2630] + p.read_bytes()[2640:]), "is damaged"),
     ("h5ad", "one.h5ad", h5("obsm/spatial", put(lambda v: v[:0])), "must hold x and y of 16 spots"),
+    ("visium", "sample/outs/spatial/scalefactors_json.json", text(b"0.1", b"-0.0"), "which is no scale"),
+    ("cohort", "sections/s1.h5ad", h5("layers/counts/data", put(lambda v: v.astype("c16"))), "which are no counts"),
     ("h5ad", "one.h5ad", h5("X", put(lambda v: v[:-1])), "names 16 spots and 4 genes"),
     ("cohort", "sections/s0.h5ad", h5("layers/counts/indptr", put(lambda v: v[:0])), "is damaged"),
     ("cohort", "sections/s0.h5ad", h5("layers/counts/indices", put(lambda v: v + 1000)), "is damaged"),
@@ -97,6 +100,8 @@ FOUND = [
     ("gene_sets", "sets.toml", text(b'["MKI67"', b"[" * 20_000), "is not TOML"),
     ("prediction", "P/s0.h5ad", without_attribute("obs", "column-order"), "is damaged"),
     ("prediction", "P/s0.h5ad", without_attribute("uns/hescribe", "encoding-version"), "no readable h5ad"),
+    ("prediction", "P/s0.h5ad", h5("layers/lower", put(lambda v: v[:-1])), "of shape .48, 4. for 49 spots"),
+    ("h5ad", "two.h5ad", h5("obs/donor/categories", put(lambda v: v[None])), "of obs holds lists"),
     ("pairs", "pairs/00001.expression.npy", npy_head("True, 2"), "missing or damaged"),
     ("pairs", "pairs/00001.expression.npy", lambda p: p.write_bytes(p.read_bytes().replace(b"}", b"(")), "damaged"),
 ]  # fmt: skip
@@ -119,6 +124,7 @@ def test_a_damage_that_once_ended_in_a_traceback_is_told(tmp_path, target, file,
         ("a.h5", h5("features", claim), "claims 256,000,000,000 bytes"),
         ("a.h5", loop, "cannot be read as a bag"),
         ("a.h5", h5("features", lambda file, name, values: file.create_group(name)), "cannot be read as a bag"),
+        ("b.npy", lambda p: np.save(p, np.array([["1", "x"]])), "features of the type <U1; expected numbers"),
         ("b.npy", npy_head(f"{HUGE}, {HUGE}"), "is damaged or no npy file"),
         ("b.npy", lambda p: p.write_bytes(p.read_bytes()[:13]), "is damaged or no npy file"),
     ],
@@ -126,8 +132,15 @@ def test_a_damage_that_once_ended_in_a_traceback_is_told(tmp_path, target, file,
 def test_a_damaged_bag_is_told(tmp_path, file, damage, said):
     seeds.bags(tmp_path)
     damage(tmp_path / file)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(HescribeError, match=said):
         read_bags(tmp_path)[file[0]].read()
+
+
+def test_places_that_are_no_pairs_are_told(tmp_path):
+    seeds.bags(tmp_path)
+    h5("coords", put(lambda v: v[0, 0]))(tmp_path / "a.h5")
+    with pytest.raises(FormatError, match=r"has places of shape \(\) for 8 tiles"):
+        read_bags(tmp_path)["a"].read_places()
 
 
 def test_a_file_that_lies_in_another_one_is_refused(tmp_path):
@@ -157,8 +170,9 @@ def test_a_picture_whose_head_claims_more_than_its_bytes_can_hold_is_refused(tmp
 
 def test_a_folder_named_like_an_image_is_told(tmp_path):
     (tmp_path / "he.tif").mkdir()
-    with pytest.raises(DataAccessError, match=r"he\.tif is no file"):
-        open_image(tmp_path / "he.tif", 0.5)
+    for read in (open_image, read_stated_mpp):
+        with pytest.raises(DataAccessError, match=r"he\.tif is no file"):
+            read(tmp_path / "he.tif")
 
 
 def test_a_packed_text_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ class TestFiles:
 
     def test_places_that_are_not_one_a_tile_are_told(self, tmp_path):
         write_h5(tmp_path / "a.h5", X[:2])
-        with pytest.raises(FormatError, match="3 places for 2 tiles"):
+        with pytest.raises(FormatError, match=r"places of shape \(3, 2\) for 2 tiles"):
             FileBag(tmp_path / "a.h5").read_places()
 
     def test_a_slide_in_two_files_is_told(self, tmp_path):

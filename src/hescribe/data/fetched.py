@@ -156,7 +156,10 @@ def fetch_files(
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     record = Ledger(entry.id, out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataAccessError(f"{out} cannot be written: {error.strerror or error}; give another folder") from error
     todo: list[RemoteFile] = []
     kept: list[RemoteFile] = []
     for file in track(files, "checking files"):

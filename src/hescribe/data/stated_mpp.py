@@ -56,8 +56,8 @@ def settle_mpp(path: Path, given: float | None) -> float:
 
 def _read_places(path: Path) -> dict[str, float]:
     """Return um per pixel by the place that states it; what no scanner would say is left out."""
-    if not path.exists():
-        raise DataAccessError(f"image {path} does not exist")
+    if not path.is_file():
+        raise DataAccessError(f"image {path} {'is no file' if path.exists() else 'does not exist'}")
     properties = _read_properties(path)
     stated = {f"its {axis} axis": float(v) for axis in "xy" if (v := properties.get(f"openslide.mpp-{axis}"))}
     if is_tiff(path) and properties.get("openslide.vendor") in OURS:

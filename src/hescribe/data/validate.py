@@ -203,6 +203,8 @@ def _check_counts(section: Section) -> list[str]:
     values = counts.data
     if values.dtype.kind in "bu":
         return []
+    if values.dtype.kind not in "if":
+        return [f"its counts are of the type {values.dtype}, which are no counts"]
     wrong = (
         ("not finite", ~np.isfinite(values)),
         ("negative", values < 0),

@@ -57,8 +57,10 @@ class FileBag:
     def read_places(self) -> Places | None:
         """Return where the tiles lie, if the file says."""
         places = _read(self.path, READERS[self.path.suffix][1])
-        if places is not None and len(places.xy) != (n_tiles := len(self.read())):
-            raise FormatError(f"{self.path} has {len(places.xy)} places for {n_tiles} tiles; embed the slide again")
+        if places is not None and np.shape(places.xy) != (expected := (len(self.read()), 2)):
+            raise FormatError(
+                f"{self.path} has places of shape {np.shape(places.xy)} for {expected[0]} tiles; embed the slide again"
+            )
         return places
 
     def read_seen(self) -> str | None:

@@ -143,8 +143,10 @@ def check_features(x: np.ndarray, where: str) -> np.ndarray:
     Raises
     ------
     InputError
-        If the shape is not ``(n_tiles, n_dims)`` with at least one of both, or a value is not finite.
+        If the shape is not ``(n_tiles, n_dims)`` with at least one of both, or a value is not finite or no number.
     """
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where} has features of the type {x.dtype}; expected numbers")
     if x.ndim != 2:
         hint = "; one vector a slide is no bag of tiles" if x.ndim == 1 else ""
         raise InputError(f"{where} has features of shape {x.shape}, expected (n_tiles, n_dims){hint}")

@@ -152,7 +152,7 @@ class View:
         if layer == WIDTH:
             return self.values(gene, keys.UPPER) - self.values(gene, keys.LOWER)
         assert self.predicted is not None
-        return _read_column(self.predicted, layer, int(self.genes.loc[gene, COLUMN]))
+        return _read_column(self.predicted, layer, int(self.genes.loc[gene, COLUMN]), len(self.xy_um))
 
     @cached_property
     def _opened(self) -> tuple[Section | None, ImageSource | None, str]:
@@ -212,13 +212,15 @@ class View:
         return place.reindex(self._obs.index).to_numpy(dtype=np.float32)
 
 
-def _read_column(path: Path, layer: str, column: int) -> np.ndarray:
+def _read_column(path: Path, layer: str, column: int, n_spots: int) -> np.ndarray:
     """Return a column of a layer, shape ``(n_spots,)`` float32, without reading the others.
 
     HDF5 takes five times as long for it as a map of the file, which a layer allows that is stored in one piece.
     """
     with open_h5(path) as file:
         values = file["layers"][layer]
+        if values.ndim != 2 or len(values) != n_spots:
+            raise FormatError(f"{path} has a layer {layer!r} of shape {values.shape} for {n_spots} spots")
         if values.chunks is not None or values.id.get_offset() is None or values.dtype != np.float32:
             return np.asarray(values[:, column], dtype=np.float32)
         offset, shape = values.id.get_offset(), values.shape

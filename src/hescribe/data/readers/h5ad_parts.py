@@ -78,7 +78,10 @@ def read_parts(path: Path) -> TableParts:
 
 
 def _check_sizes(parts: TableParts, path: Path) -> None:
-    """Refuse parts that are of another number of spots or genes than their names."""
+    """Refuse parts that are of another number of spots or genes than their names, and names that are no texts."""
+    for column in parts.obs.select_dtypes("category"):
+        if any(np.ndim(value) for value in parts.obs[column].cat.categories):
+            raise SchemaError(str(path), [f"column {column!r} of obs holds lists; each spot must have one value"])
     n_spots, n_genes = len(parts.obs), len(parts.var)
     if parts.counts.shape != (n_spots, n_genes):
         problem = f"its counts are of {parts.counts.shape}, and it names {n_spots} spots and {n_genes} genes"

@@ -109,4 +109,6 @@ def find_reduced_image(folder: Path) -> tuple[Path | None, float]:
         scale = float(parse_json(factors.read_bytes(), factors)["tissue_hires_scalef"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{factors} does not say how {image.name} was reduced (tissue_hires_scalef)") from error
+    if not 0 < scale < float("inf"):
+        raise FormatError(f"{factors} says that {image.name} was reduced by {scale}, which is no scale")
     return image, scale
