@@ -10,7 +10,7 @@ from hescribe.bench.auto import choose_model, fit_chosen
 from hescribe.bench.fitting import fit_model
 from hescribe.bench.ladder import create_model
 from hescribe.bench.protocols import read_protocol
-from hescribe.report.model_card import describe_model, render_readme, write_cards, write_model_card
+from hescribe.report.model_card import describe_model, list_params, render_readme, write_cards, write_model_card
 from hescribe.report.table import format_number
 
 from .conftest import HOSTILE
@@ -183,3 +183,9 @@ def test_the_readme_has_front_matter_that_a_hub_reads(info):
 def test_a_licence_that_the_hub_does_not_know_is_stated_in_words(info, licence, shown):
     facts = ModelCard(render_readme(replace(info, licence=licence))).data.to_dict()
     assert {k: v for k, v in facts.items() if k.startswith("license")} == shown
+
+
+def test_a_component_among_the_parameters_is_written_for_readers(info):
+    inner = {"name": "ridge", "encoder": "color", "fov_um": [112.0], "alpha": None}
+    told = list_params(replace(info, params={"predictor": inner, "stain": "macenko", "keep_spots": False}))
+    assert told == "predictor ridge (encoder color, fov_um 112.0); stain macenko"

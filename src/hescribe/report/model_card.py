@@ -109,7 +109,7 @@ def write_model_card(info: ModelInfo, out: Path) -> Path:
     html = templates.get_template("model_card.html.j2").render(
         facts=facts, info=info, figure=_figure(facts), reliability=_reliability(info), classes=CLASSES,
         min_donors=MIN_DONORS,
-        params="; ".join(f"{k} {_listed(v)}" for k, v in info.params.items() if v not in (None, False)),
+        params=list_params(info),
     )  # fmt: skip
     with write_whole(out) as tmp:
         tmp.write_text(html, encoding="utf-8")
@@ -228,8 +228,16 @@ def _tell_licence(info: ModelInfo) -> str:
     return f"{bound}.{gated}"
 
 
+def list_params(info: ModelInfo) -> str:
+    """Return the parameters of a model that are set, as a reader would write them."""
+    return "; ".join(f"{k} {_listed(v)}" for k, v in info.params.items() if v not in (None, False))
+
+
 def _listed(value: object) -> str:
     """Return the value of a parameter as a reader would write it."""
+    if isinstance(value, dict):  # a component that holds parameters of its own
+        inner = ", ".join(f"{k} {_listed(v)}" for k, v in value.items() if k != "name" and v not in (None, False))
+        return f"{value.get('name', '')} ({inner})" if inner else str(value.get("name", ""))
     if isinstance(value, list | tuple):
         return ", ".join(str(v) for v in value)
     return "yes" if value is True else str(value)

@@ -15,7 +15,7 @@ from hescribe.data.section import Section
 from hescribe.prep.graph import pitch_um
 from hescribe.prep.looks import UNLIKE
 from hescribe.report.maps import drawn_genes
-from hescribe.report.model_card import CLASSES, describe_model
+from hescribe.report.model_card import CLASSES, describe_model, list_params
 from hescribe.report.page import Picture
 from hescribe.report.table import format_number
 from hescribe.report.template import template_environment
@@ -118,6 +118,7 @@ def write_prediction_page(path: Path, info: ModelInfo, sections: Sequence[Predic
     html = templates.get_template("prediction.html.j2").render(
         facts=facts, info=info, sections=sections, seen=seen, genes=_gene_rows(info)[:N_ROWS], classes=CLASSES,
         n_pictures=N_PICTURES, unlike=UNLIKE, version=__version__, n_spots=sum(s.n_spots for s in sections),
+        params=list_params(info),
     )  # fmt: skip
     with write_whole(path) as tmp:
         tmp.write_text(html, encoding="utf-8")
