@@ -110,3 +110,15 @@ def test_a_report_names_a_file_and_does_not_run_it(write, raw_cohort, tmp_path):
     lines = model_lines(Results(tmp_path / "out"))
     assert {x.model: x.summary for x in lines}[path] == "predictor in a file"
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_study_file_cannot_run_a_file_unless_the_user_names_it(write, raw_cohort, tmp_path):
+    path = write(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n" + HALF)
+    write_cohort(raw_cohort, tmp_path / "cohort")
+    study = tmp_path / "study.toml"
+    study.write_text(f'cohort = "{tmp_path / "cohort"}"\nout = "{tmp_path / "out"}"\nmodels = ["{path}:share=1.0"]\n')
+    refused = CliRunner().invoke(app, ["bench", "run", str(study)])
+    assert refused.exit_code == 1
+    assert "which is code that would be run" in refused.stderr
+    assert not (tmp_path / "ran").exists()
+    assert CliRunner().invoke(app, ["bench", "run", str(study), "--models", f"mean,{path}"]).exit_code == 0

@@ -9,6 +9,7 @@ from hescribe.cli.hescape import show_hescape
 from hescribe.cli.output import OUTPUT, command, plural
 from hescribe.cli.scores import show_completion, show_prediction, show_scores, show_spared
 from hescribe.cli.slides import show_feature_gains, show_slides, write_slide_page
+from hescribe.errors import InputError
 
 if TYPE_CHECKING:
     from hescribe.bench.runs import Task
@@ -88,6 +89,8 @@ def run(
         seeds=parse_list(seeds, int), completers=parse_list(completers),
         encoders=parse_list(encoders), gene_encoders=parse_list(gene_encoders), features=features, labels=labels,
     )  # fmt: skip
+    if models is None:
+        _refuse_files(study, resolved.models)
     launcher = create_launcher(launch) if launch else None
     path, runs = Path(resolved.out), plan_study(resolved)
     for note in dict.fromkeys(note for run in runs for note in _notes(run.task)):
@@ -96,6 +99,14 @@ def run(
     facts = {"out": str(path), "n_cells": summary.n_cells, "n_cached": summary.n_cached}
     OUTPUT.result({**facts, **SHOW[resolved.suite](path)})
     OUTPUT.say(f"{summary.n_cells} cells, {summary.n_cached} of them done before; page: hescribe bench report {path}")
+
+
+def _refuse_files(study: Path | None, models: tuple[str, ...]) -> None:
+    """Raise ``InputError`` if a study file names a predictor in a file: it is code, which the user has to name."""
+    if found := [m for m in models if m.partition(":")[0].endswith(".py")]:
+        raise InputError(
+            f"study {study} names {found[0]}, which is code that would be run; read it, then name it with --models"
+        )
 
 
 def _notes(task: "Task") -> list[str]:
