@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -35,11 +36,14 @@ class Command:
         Of a target: words of the command line, or a function.
     resumes
         Whether it goes on at a target that is there; else it refuses one that is whole.
+    read
+        Of a target: words of the command that reads what this one wrote, and tells what is damaged.
     """
 
     name: str
     job: Callable[[Path], object]
     resumes: bool = False
+    read: Callable[[Path], tuple[object, ...]] | None = None
 
 
 def write_inputs(root: Path) -> None:
@@ -84,7 +88,7 @@ def commands(root: Path, fetch: Callable[[Path], object] | None = None) -> list[
         Command("fit", lambda out: ("fit", "color_ridge", cohort, "--set", "alpha=100", "--out", out)),
         Command("predict", lambda out: ("predict", model, cohort, "--out", out), resumes=True),
         Command("embed", lambda out: ("embed", cohort, *color, "--out", out), resumes=True),
-        *(Command(f"bench {suite}", partial(_bench, root, suite), resumes=True) for suite in SUITES),
+        *(Command(f"bench {suite}", partial(_bench, root, suite), resumes=True, read=_report) for suite in SUITES),
         Command("complete", lambda out: ("complete", cohort, *MEDIAN, "--out", out)),
         Command("data import", lambda out: ("data", "import", root / "source", *AS_H5AD, "--out", out)),
         Command("data convert", lambda out: ("data", "convert", cohort, "--to", "h5ad", "--out", out)),
@@ -95,6 +99,10 @@ def commands(root: Path, fetch: Callable[[Path], object] | None = None) -> list[
         Command("model card", lambda out: ("model", "card", model, "--out", out / "card.html"), resumes=True),
     ]
     return found + ([Command("data fetch", fetch, resumes=True)] if fetch else [])
+
+
+def _report(out: Path) -> tuple[object, ...]:
+    return ("bench", "report", out)
 
 
 def _bench(root: Path, suite: str, out: Path) -> tuple[object, ...]:
@@ -123,7 +131,7 @@ def _hash(path: Path) -> str:
         table = parquet.ParquetFile(path).read()
         table = table.select([c for c in table.column_names if c not in MEASUREMENTS])
         return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and zipfile.is_zipfile(path):
         with np.load(path, allow_pickle=False) as arrays:
             return hashlib.sha256(b"".join(k.encode() + arrays[k].tobytes() for k in sorted(arrays))).hexdigest()
     content = path.read_bytes()

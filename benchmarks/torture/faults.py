@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.torture.commands import Command, contents
-from benchmarks.torture.forked import Done
+from benchmarks.torture.commands import Command
+from benchmarks.torture.forked import Done, run
 from benchmarks.torture.hosts import FILES, fetch, serve
 from benchmarks.torture.kills import Subject
 from tests.fetch.conftest import Host, Reply
@@ -121,11 +121,22 @@ def damaged_output(subject: Subject) -> list[str]:
         problem = _judge(done, subject) if done.code else ""
         if done.code == 1 and str(path) not in done.said and path.name not in done.said:
             problem = f"{path.name} is cut off, and the error does not name it: {done.said.strip()[-200:]}"
-        if done.code == 0 and contents(subject.out) != subject.whole and subject.difference():
-            problem = f"{path.name} is cut off, and nothing is said"
+        if done.code == 0 and subject.difference():
+            problem = _read_damage(subject, path)
         path.unlink(missing_ok=True)
+        if path.parent.name == "predictions":  # as the error says: with its cell
+            (path.parents[1] / "cells" / f"{path.stem}.parquet").unlink(missing_ok=True)
         found.append(_then_whole(subject, problem))
     return found
+
+
+def _read_damage(subject: Subject, path: Path) -> str:
+    """Return what is wrong if the command that reads the output does not tell which file is cut off."""
+    if subject.command.read is None:
+        return f"{path.name} is cut off, and nothing is said"
+    done = run(subject.command.read(subject.out), subject.log)
+    told = done.code == 1 and path.name in done.said
+    return "" if told else f"{path.name} is cut off, and reading it ends with {done.code}: {done.said.strip()[-200:]}"
 
 
 def no_place(subject: Subject) -> list[str]:

@@ -102,6 +102,11 @@ FOUND = [
     ("prediction", "P/s0.h5ad", without_attribute("uns/hescribe", "encoding-version"), "no readable h5ad"),
     ("prediction", "P/s0.h5ad", h5("layers/lower", put(lambda v: v[:-1])), "of shape .48, 4. for 49 spots"),
     ("h5ad", "two.h5ad", h5("obs/donor/categories", put(lambda v: v[None])), "of obs holds lists"),
+    ("prediction", "P/s0.h5ad", h5("obsm/spatial_um", put(lambda v: v[0, 0])), "does not say where each spot lies"),
+    ("visium", f"sample/outs/{MATRIX}", h5("matrix/data", put(lambda v: v.astype("f2"))), "counts are whole numbers"),
+    ("model", "M/model.json", text(b'"n_rings": 0', b'"n_rings": 2147483647'), "n_rings must be from 0 to 100"),
+    ("aligner", "M/aligner.json", text(b'"name": "pca"', b'"name": 7'), "describes no aligner of this version"),
+    ("pairs", "pairs/pairs.json", text(b'"n_dims": [3, 2]', b'"n_dims": ""'), "pairs.json is damaged"),
     ("pairs", "pairs/00001.expression.npy", npy_head("True, 2"), "missing or damaged"),
     ("pairs", "pairs/00001.expression.npy", lambda p: p.write_bytes(p.read_bytes().replace(b"}", b"(")), "damaged"),
 ]  # fmt: skip

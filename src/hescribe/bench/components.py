@@ -55,7 +55,7 @@ def create_component(registry: Registry[Any], name: str, params: dict[str, Any])
 def _create_part(registry: Registry[Any], given: Any, more: dict[str, Any]) -> Any:
     """Return the component that a parameter holds, from a name, a description or the component itself."""
     described = {"name": given} if isinstance(given, str) else given
-    if not isinstance(described, dict) or "name" not in described:
+    if not isinstance(described, dict) or not isinstance(described.get("name"), str):
         if more:
             raise InputError(f"{registry.kind} {given!r} is no name; its parameters cannot be changed")
         return given

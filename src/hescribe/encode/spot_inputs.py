@@ -15,6 +15,8 @@ from hescribe.prep.scale import Scale
 
 Standardise = Literal["train", "section"]
 
+MAX_RINGS = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpotInputs:
@@ -41,8 +43,8 @@ class SpotInputs:
     def __post_init__(self) -> None:
         if self.standardise not in ("train", "section"):
             raise InputError(f"standardise must be 'train' or 'section', got {self.standardise!r}")
-        if self.n_rings < 0:
-            raise InputError(f"n_rings must not be negative, got {self.n_rings}")
+        if not 0 <= self.n_rings <= MAX_RINGS:
+            raise InputError(f"n_rings must be from 0 to {MAX_RINGS}, which reach across a section; got {self.n_rings}")
 
     def read(self, section: Section) -> np.ndarray:
         """Return the inputs of all spots, shape ``(n_spots, n_dims)``, unscaled or section-standardised."""

@@ -62,7 +62,8 @@ class PairShards:
         """
         try:
             index = parse_json((folder / INDEX).read_bytes(), folder / INDEX)
-            found = cls(folder, tuple(index["n_rows"]), tuple(index["n_dims"]), index["key"], format=index["format"])
+            (n_image, n_expression), n_rows = map(int, index["n_dims"]), tuple(map(int, index["n_rows"]))
+            found = cls(folder, n_rows, (n_image, n_expression), index["key"], format=index["format"])
         except (FormatError, ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{folder / INDEX} is damaged; remove {folder} and write the pairs again") from error
         except OSError as error:

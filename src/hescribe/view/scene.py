@@ -69,8 +69,8 @@ class View:
     def xy_um(self) -> np.ndarray:
         """Centres of the spots, shape ``(n_spots, 2)`` float32."""
         xy_um = np.asarray(self._obsm if self.predicted is not None else self._section.xy_um, dtype=np.float32)
-        if not np.isfinite(xy_um).all():
-            raise FormatError(f"section {self.id} has spots at places that are not finite; predict it again")
+        if xy_um.shape != (len(self._obs), 2) or not np.isfinite(xy_um).all():
+            raise FormatError(f"section {self.id} does not say where each spot lies; predict it again")
         return xy_um
 
     @cached_property

@@ -111,6 +111,8 @@ def _read_h5(path: Path) -> Matrix:
         matrix = file["matrix"]
         n_features, n_barcodes = (int(n) for n in matrix["shape"][:])
         parts = tuple(matrix[k][:] for k in ("data", "indices", "indptr"))
+        if any(part.dtype.kind not in "iu" for part in parts):
+            raise FormatError(f"{path} holds counts of the type {parts[0].dtype}; counts are whole numbers")
         barcodes, features = _text(matrix["barcodes"]), _to_features(matrix)
         # Genes by spots in compressed columns is spots by genes in compressed rows.
         counts = sparse.csr_matrix(parts, shape=(n_barcodes, n_features))
