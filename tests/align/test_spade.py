@@ -181,6 +181,13 @@ def test_weights_of_another_head_are_not_loaded(folders, cohort, tmp_path):
         read_aligner(tmp_path / "mixed")
 
 
+def test_a_folder_that_lacks_an_expert_is_refused(cohort):
+    spade = small(epochs=1, tune_epochs=1).fit(cohort)
+    state = {k: v for k, v in spade.get_fitted().items() if not k.startswith("expert1_")}
+    with pytest.raises(FormatError, match="1 experts are not whole, or not one for each of 2 clusters"):
+        small().set_fitted(state).check_weights()
+
+
 def test_embed_writes_bags_of_informed_tiles_that_say_what_made_them(folders, tmp_path):
     write_cohort(raw_colour_cohort(1), tmp_path / "C")
     words = ["embed", tmp_path / "C", "--encoder", folders[0], "--format", "h5", "--out", tmp_path / "E", "--json"]

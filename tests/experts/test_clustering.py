@@ -29,8 +29,8 @@ def test_finds_clouds_within_organs_and_joins_those_that_organs_share():
 
 
 def test_weighting_lets_many_tiles_outvote_many_centres():
-    # Five lone places of one organ at 4, 5 and 6 against 1,000 tiles at 0 and 1,000 at 2: of two experts, tiles draw
-    # the border between 0 and 2, centres between 2 and 4.
+    # 1,000 tiles each at 0 and 2 of one organ, two each at 4 and 5 of another. Of two experts, tiles draw the border
+    # between 0 and 2, centres that count once draw it between 2 and 4.
     organs = {"large": clouds([0.0, 2.0], n=1000), "small": clouds([4.0, 5.0], n=2)}
     weighted = fit_clusters(organs, n_fine=2, n_experts=2)
     unweighted = fit_clusters(organs, n_fine=2, n_experts=2, weighted=False)

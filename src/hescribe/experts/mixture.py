@@ -14,7 +14,7 @@ import numpy as np
 from hescribe.data.cohort import Cohort
 from hescribe.data.section import Section
 from hescribe.encode.spot_inputs import SpotInputs, Standardise
-from hescribe.errors import InputError
+from hescribe.errors import FormatError, InputError
 from hescribe.experts.clustering import fit_fine, join_clusters
 from hescribe.experts.routing import HARD, Router
 from hescribe.experts.stability import rank_numbers, stability
@@ -143,8 +143,9 @@ class Mixture(Params):
         base = {} if general is None else general.get_fitted()
         state = {GENERAL + name: value for name, value in base.items()}
         for i, expert in enumerate(experts):
-            own = expert.get_fitted()
-            state |= {f"expert{i}_{name}": v for name, v in own.items() if v is not base.get(name)}
+            shared = {name for name, v in expert.get_fitted().items() if v is base.get(name) and _is_large(v)}
+            own = {name: v for name, v in expert.get_fitted().items() if name not in shared}
+            state |= {f"expert{i}_{name}": value for name, value in own.items()}
         self.set_fitted({"router_": router.state(), "organs_": router.clusters.organs, **state})
 
     def router(self) -> Router:
@@ -163,8 +164,19 @@ class Mixture(Params):
         return unfitted.with_params().set_fitted(named(GENERAL) | named(start))
 
     def restore_experts(self, unfitted: Any) -> list[Any]:
-        """Return the experts of a fitted mixture."""
-        return [self.restore_part(unfitted, f"expert{i}_") for i in range(self.router().clusters.n_experts)]
+        """Return the experts of a fitted mixture.
+
+        Raises
+        ------
+        FormatError
+            If there is not one for each cluster, or one lacks what another has: it would be the generalist.
+        """
+        n_experts, names = self.router().clusters.n_experts, [k.partition("_") for k in self.get_fitted()]
+        own = {i: {rest for start, _, rest in names if start == f"expert{i}"} for i in range(n_experts)}
+        numbers = {start for start, _, _ in names if start.startswith("expert")}
+        if len(numbers) != n_experts or any(not o or o != own[0] for o in own.values()):
+            raise FormatError(f"{len(numbers)} experts are not whole, or not one for each of {n_experts} clusters")
+        return [self.restore_part(unfitted, f"expert{i}_") for i in range(n_experts)]
 
     def is_far(self, section: Section) -> np.ndarray:
         """Return which spots look unlike every cluster of the training, shape ``(n_spots,)``: see ``Router.is_far``."""
@@ -174,6 +186,11 @@ class Mixture(Params):
         """Return the nearest expert of every spot, and the weight of each expert, shape ``(n_spots, n_experts)``."""
         router, x = self.router(), self.inputs().read(section)
         return router.nearest(x)[0], router.weights(x, self.get_fitted()["temperature_"])
+
+
+def _is_large(value: object) -> bool:
+    """Return whether a value is worth keeping once: equal numbers may or may not be one object."""
+    return isinstance(value, np.ndarray | dict)
 
 
 def share_out(expert: np.ndarray, n_experts: int, outside: float, seed: int) -> list[np.ndarray]:
