@@ -113,6 +113,7 @@ def damaged_output(subject: Subject) -> list[str]:
         return []
     found, rng = [], random.Random(0)  # noqa: S311 - a choice of files
     for _ in range(3):
+        subject.reset()
         subject.end()
         files = sorted(p for p in subject.out.rglob("*") if p.is_file())
         path = rng.choice(files)
