@@ -231,8 +231,10 @@ def _k_means(
     """Return centres and labels; ``what`` is clustered, for messages."""
     from sklearn.cluster import KMeans  # noqa: PLC0415 - 0.5 s
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - as above
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - as above
 
-    with warnings.catch_warnings():
+    # One core: on a shared machine the threads of k-means wait for each other longer than they compute.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("error", ConvergenceWarning)
         try:
             found = KMeans(k, n_init=n_starts, random_state=seed).fit(x, sample_weight=weight)
