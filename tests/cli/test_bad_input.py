@@ -108,7 +108,7 @@ def test_planted_answers_reach_neither_a_prediction_nor_its_file(whole, cohort, 
         tables.append(anndata.read_h5ad(tmp_path / name / "s0.h5ad"))
     clean, planted = tables
     np.testing.assert_array_equal(clean.layers[keys.PREDICTED], planted.layers[keys.PREDICTED])
-    assert set(planted.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.OOD}
+    assert set(planted.obs) == {keys.ARRAY_ROW, keys.ARRAY_COL, keys.OOD, keys.FLAG}
     assert set(planted.obsm) == {keys.SPATIAL, keys.SPATIAL_UM}
     assert set(planted.layers) == {keys.PREDICTED, keys.LOWER, keys.UPPER}
 
