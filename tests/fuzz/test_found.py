@@ -106,6 +106,7 @@ FOUND = [
     ("visium", f"sample/outs/{MATRIX}", h5("matrix/data", put(lambda v: v.astype("f2"))), "counts are whole numbers"),
     ("model", "M/model.json", text(b'"n_rings": 0', b'"n_rings": 2147483647'), "n_rings must be from 0 to 100"),
     ("aligner", "M/aligner.json", text(b'"name": "pca"', b'"name": 7'), "describes no aligner of this version"),
+    ("prediction", "P/s0.h5ad", lambda p: h5py.File(p, "r+").__delitem__("var"), "its var is no table"),
     ("pairs", "pairs/pairs.json", text(b'"n_dims": [3, 2]', b'"n_dims": ""'), "pairs.json is damaged"),
     ("pairs", "pairs/00001.expression.npy", npy_head("True, 2"), "missing or damaged"),
     ("pairs", "pairs/00001.expression.npy", lambda p: p.write_bytes(p.read_bytes().replace(b"}", b"(")), "damaged"),

@@ -110,6 +110,8 @@ class View:
         """Columns that name a few groups of spots: their values, and which one each spot has (-1: none)."""
         found = {}
         for name, column in self._obs.items():
+            if not isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.kind not in "OUT":
+                continue  # numbers name no groups
             values = column.astype("category") if not isinstance(column.dtype, pd.CategoricalDtype) else column
             is_named = values.cat.categories.dtype.kind in "OUT"
             if is_named and 1 < len(values.cat.categories) <= MAX_DOMAINS:
@@ -194,7 +196,10 @@ class View:
     def _read(self, part: str) -> Any:
         assert self.predicted is not None
         with self._lock, open_h5(self.predicted) as file:
-            return read_elem(file[part]) if part in file else {}
+            found = read_elem(file[part]) if part in file else {}
+        if part in {"obs", "var"} and not isinstance(found, pd.DataFrame):
+            raise FormatError(f"{self.predicted} is damaged: its {part} is no table")
+        return found
 
     def _measure(self, gene: str) -> np.ndarray:
         """Return log-normalised counts of the spots shown, NaN where a spot is no target or was not measured."""
