@@ -375,6 +375,15 @@ def test_shuffled_pairs_may_be_those_of_any_predictor(cohort):
     assert (np.abs(predicted - target).max(axis=1) > 1e-3).mean() > 0.8
 
 
+def test_a_look_whose_line_was_lost_is_counted_again_by_the_next_run(task, tmp_path):
+    run_study(task, ("mean", "color_ridge"), tmp_path)
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text(ledger.read_text()[:-20])
+    assert Ledger(tmp_path).looks(task.name, task.protocol.name) == 1
+    assert run_study(task, ("mean", "color_ridge"), tmp_path).n_cached == 6
+    assert Ledger(tmp_path).looks(task.name, task.protocol.name) == 2
+
+
 def test_a_row_says_where_a_cell_need_not_repeat(monkeypatch):
     cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "H200")
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))

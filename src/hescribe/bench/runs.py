@@ -97,14 +97,14 @@ class Run:
         for folder in ("cells", "predictions"):
             remove_stale(self.out / folder)
         done = store.finished()
-        missing = [c for c in self.cells if c.key not in done]
-        for cell in missing:
+        variants: dict[tuple[str, str], None] = {}
+        for cell in self.cells:  # those that are finished too, in case a line of the ledger was lost
             if not is_control(cell.model):
-                params = json.dumps(
-                    cell.model.with_params(**({"seed": 0} if has_seed(cell.model) else {})).get_params()
-                )
-                ledger.add(self.task.name, self.task.card.protocol, cell.model.name, params)
-        return [Unit(self, cell) for cell in missing]
+                same = cell.model.with_params(**({"seed": 0} if has_seed(cell.model) else {}))  # a seed is no variant
+                variants[cell.model.name, json.dumps(same.get_params())] = None
+        for model, params in variants:
+            ledger.add(self.task.name, self.task.card.protocol, model, params)
+        return [Unit(self, cell) for cell in self.cells if cell.key not in done]
 
     def _write_plan(self) -> None:
         plan = {
