@@ -115,7 +115,7 @@ def test_a_constant_input_stays_silent():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"standardise": "both"}, "must be 'train' or 'section'"), ({"n_rings": -1}, "must not be negative")],
+    [({"standardise": "both"}, "must be 'train' or 'section'"), ({"n_rings": -1}, "must be from 0 to 100")],
 )
 def test_bad_inputs_are_refused(cohort, change, message):
     with pytest.raises(InputError, match=message):

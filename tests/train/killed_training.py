@@ -1,4 +1,4 @@
-"""Train from disk in two processes, lose one to a kill, and go on: `killed_training.py FOLDER`.
+"""Train from disk in two processes, lose one to a kill, and go on: `-m tests.train.killed_training FOLDER`.
 
 Leaves the weights of a training without a kill in `whole`, and of one that was killed and begun again in `resumed`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared_training import fork
+from tests.train.shared_training import fork
 
 from hescribe.train.contrastive import Towers, pair_loss
 from hescribe.train.dist import processes, rank

@@ -67,8 +67,8 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch):
 
 
 def test_a_training_that_lost_a_process_goes_on_to_the_weights_it_would_have_had(tmp_path):
-    script = SCRIPT.with_name("killed_training.py")
-    subprocess.run([sys.executable, script, str(tmp_path)], check=True, timeout=120)
+    script = [sys.executable, "-m", "tests.train.killed_training", str(tmp_path)]
+    subprocess.run(script, check=True, timeout=120, cwd=SCRIPT.parents[2])
     whole, resumed = ([dict(np.load(tmp_path / f"{name}_{i}.npz")) for i in range(2)] for name in ("whole", "resumed"))
     assert [int(p.pop("n_steps")) for p in (*whole, *resumed)] == [16, 16, 8, 8]  # two epochs were done at the kill
     for process in (*whole[1:], *resumed):

@@ -32,8 +32,8 @@ def create_component(registry: Registry[Any], name: str, params: dict[str, Any])
 
     Examples
     --------
-    >>> create_component(aligners, "infonce", {"gene_encoder": "pca", "gene_encoder.n_dims": 4}).gene_encoder
-    PCAEncoder(n_dims=4)
+    >>> create_component(aligners, "infonce", {"gene_encoder": "pca", "gene_encoder.n_dims": 4}).gene_encoder.n_dims
+    4
     """
     hints = get_type_hints(registry.get(name))
     own: dict[str, Any] = {}

@@ -67,10 +67,11 @@ def measure_stain(pixels: np.ndarray, method: Method) -> Stain:
     --------
     >>> rng = np.random.default_rng(0)
     >>> both = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
-    >>> density = rng.gamma(1.0, 0.5, (5000, 2)) @ (both / np.linalg.norm(both, axis=1, keepdims=True))
+    >>> both = both / np.linalg.norm(both, axis=1, keepdims=True)
+    >>> density = rng.gamma(1.0, 0.5, (5000, 2)) @ both
     >>> pixels = (255 * 10.0**-density).round().astype(np.uint8)
-    >>> measure_stain(pixels, "macenko").first.round(1).tolist()
-    [[0.7, 0.7, 0.3], [0.1, 1.0, 0.1]]
+    >>> bool(np.abs(measure_stain(pixels, "macenko").first - both).max() < 0.02)
+    True
     """
     if method not in METHODS:
         raise InputError(f"stain normalisation is macenko or reinhard, got {method!r}")

@@ -133,10 +133,12 @@ def _find_place(folder: Path) -> Place:
 def _read_pixel_um(path: Path) -> float:
     """Return the size of a pixel of the morphology image."""
     try:
-        pixel_um = float(parse_json(path.read_bytes(), path)["pixel_size"])
+        text = path.read_bytes()
     except OSError as error:
         raise DataAccessError(f"{path} cannot be read: it states the pixel size that the alignment needs") from error
-    except (ValueError, KeyError, TypeError) as error:
+    try:
+        pixel_um = float(parse_json(text, path)["pixel_size"])
+    except (FormatError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} does not state pixel_size, the um per pixel of the morphology image") from error
     if not 0.01 < pixel_um < 10:
         raise SchemaError(str(path), [f"pixel_size is {pixel_um:g}, which is no um per pixel of a microscope"])
