@@ -222,6 +222,7 @@ def test_fit_writes_the_card_of_the_model_and_model_card_writes_it_again(cohort,
     assert "is no model folder: model.json is missing" in told("model", "card", cohort)
 
 
+@pytest.mark.slow
 def test_fit_takes_all_genes_or_those_of_a_file(cohort, tmp_path):
     wide = given("fit", "color_ridge", cohort, "--out", tmp_path / "M", "--genes", "all")
     assert wide["n_genes"] == 12

@@ -239,6 +239,7 @@ def test_blocks_of_spots_do_not_change_the_result(fitted, lesson, monkeypatch):
     np.testing.assert_allclose(parts.sd, whole.sd, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_section_unlike_any_in_training_is_settled_by_its_own_counts(fitted, train):
     """Of a section measured far deeper, the two networks alone know less than its surroundings say."""
     deep = draw_lesson(planted_section(9, "D9", log_depth=8.5), 0.3, np.random.default_rng(2))
@@ -338,6 +339,7 @@ def test_an_input_that_hardly_varied_in_training_does_not_shout(fitted, lesson):
     assert np.abs(narrow.infer(centred, near, np.arange(20))).max() < 20  # log2, and a million times that without limit
 
 
+@pytest.mark.slow
 def test_the_first_network_alone_guesses_hidden_counts_and_not_zeros(fitted, train, lesson):
     """It is asked for what was hidden; zeros, which nobody knows the answer of, would draw its guesses down."""
     view = View.of(lesson.section)

@@ -73,7 +73,10 @@ def test_a_slide_is_embedded_once_and_again_when_it_or_the_way_changes(slides, m
     assert done == ["s1", "s0", "s1", "s2"]
 
 
-@pytest.mark.parametrize("launcher", [LocalLauncher(n_workers=2), SlurmLauncher(cluster="debug", n_jobs=2)])
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param(LocalLauncher(n_workers=2), marks=pytest.mark.slow), SlurmLauncher(cluster="debug", n_jobs=2)],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_workers_write_what_this_process_writes(slides, launcher):
     embed_slides(job(slides))

@@ -25,6 +25,7 @@ def test_processes_give_the_rows_that_threads_give(study, in_threads):
     assert run(study, LocalLauncher(n_workers=2))[0].n_cached == 36
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_its_cell_tried_again(study, in_threads, monkeypatch):
     started, begin = [], WorkerProcess._start
 

@@ -78,6 +78,7 @@ def test_what_was_trained_survives_saving_and_is_put_back_strictly(way, fitted):
         model.with_params().set_fitted(join_fitted(less, plain)).predict(section)
 
 
+@pytest.mark.slow
 def test_low_rank_changes_are_all_that_is_saved_of_the_encoder(fitted):
     names = [name for name in fitted["low_rank"].weights_ if name.startswith("encoder.")]
     assert sorted(name.rsplit(".", 2)[-2] for name in names) == ["down", "up"]

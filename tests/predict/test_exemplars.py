@@ -138,6 +138,7 @@ def codebook(seed, n_side=10, n_codes=8):
     return planted_cohort([(c + 0.5) / n_codes for c in codes], targets), codes, book
 
 
+@pytest.mark.slow
 def test_what_only_a_look_alike_tells_is_found_and_not_without_exemplars(monkeypatch):
     cohort, codes, book = codebook(0)
     train, test = cohort.where(lambda s: s.donor != "D3"), cohort[3]

@@ -136,6 +136,7 @@ def planted(seed):
     return planted_cohort(signals, targets), np.nanmean(correlate(targets[-1], truths[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "epochs", "share"), [("paper", 40, 0.75), ("small", 150, 0.9)])
 def test_what_only_the_neighbours_show_is_found(size, epochs, share):
     cohort, best = planted(0)

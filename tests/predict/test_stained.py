@@ -35,6 +35,7 @@ def moved(model, section):
     return np.abs(odd - plain).mean() / plain.std(axis=0).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stain", METHODS)
 def test_another_stain_moves_the_prediction_less(cohort, ridge, stain, tmp_path):
     train, section = cohort.where(lambda s: s.donor != cohort.donors[0]), cohort[0]

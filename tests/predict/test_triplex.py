@@ -140,6 +140,7 @@ def learns(what, *, without=(), monkeypatch=None):
     return correlate(np.concatenate([s.layer(keys.TARGET) for s in test]), predicted).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "least"), [("patch", 0.95), ("around", 0.8), ("section", 0.85)])
 def test_a_signal_at_any_of_the_three_scales_is_found(what, least):
     assert learns(what) > least

@@ -21,7 +21,7 @@ from hescribe.prep.dispersion import top_dispersion
 from hescribe.prep.genes import to_panel
 from hescribe.prep.targets import gene_axis
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 PUBLISHED = read_protocol("mclstexp-2024")
 TOLERANCE = 0.025
 

@@ -66,6 +66,7 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch):
             pass
 
 
+@pytest.mark.slow
 def test_a_training_that_lost_a_process_goes_on_to_the_weights_it_would_have_had(tmp_path):
     script = [sys.executable, "-m", "tests.train.killed_training", str(tmp_path)]
     subprocess.run(script, check=True, timeout=120, cwd=SCRIPT.parents[2])
