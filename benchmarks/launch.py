@@ -24,9 +24,10 @@ def write_slide(path, side_px, seed):
 
     rng = np.random.default_rng(seed)
     tile = rng.normal([170, 90, 160], 20, (256, 256, 3)).clip(0, 255).astype(np.uint8)
-    n = -(-side_px // 256)
+    glass, n = np.full_like(tile, 243), -(-side_px // 256)
     tifffile.imwrite(
-        path, (np.roll(tile, i, axis=0) for i in range(n * n)), shape=(n * 256, n * 256, 3), dtype=np.uint8,
+        path, (np.roll(tile, i, axis=0) if i // n else glass for i in range(n * n)), shape=(n * 256, n * 256, 3),
+        dtype=np.uint8,
         tile=(256, 256), photometric="rgb", compression="jpeg", resolution=(1e4 / MPP, 1e4 / MPP),
         resolutionunit="CENTIMETER",
     )  # fmt: skip
@@ -36,8 +37,10 @@ def embed(slides, out, launcher):
     from hescribe.launch.embedding import Embedding, embed_slides
 
     start = time.perf_counter()
-    units = embed_slides(Embedding(source=str(slides), out=str(out), pitch_um=PITCH_UM), launcher)
-    assert not [u for u in units if u.failure]
+    job = Embedding(source=str(slides), out=str(out), encoder="efficientnet_lite0", pitch_um=PITCH_UM)
+    units = embed_slides(job, launcher)
+    failed = [u.failure for u in units if u.failure]
+    assert not failed, failed[0]
     return time.perf_counter() - start
 
 
