@@ -17,7 +17,7 @@ from typing import ClassVar
 from hescribe import settings
 from hescribe.errors import HescribeError
 from hescribe.launch.base import Work, check_written, lost
-from hescribe.launch.worker import to_error
+from hescribe.launch.worker import ONE_CORE, to_error
 from hescribe.params import Params
 
 WORKER = ("-m", "hescribe.launch.worker")
@@ -92,7 +92,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **ONE_CORE},
             start_new_session=True,  # an interrupt is for the process that was asked
         )
 

@@ -10,12 +10,11 @@ from hescribe import settings
 from hescribe._support import import_extra
 from hescribe.errors import DataAccessError
 from hescribe.launch.base import Work, check_written, lost
-from hescribe.launch.worker import finish_there, to_error
+from hescribe.launch.worker import ONE_CORE, finish_there, to_error
 from hescribe.params import Params
 
 WAIT_S = 10.0  # for an answer of the cluster
 QUIET = {"logging_level": "WARNING"}
-ENV = {"OMP_NUM_THREADS": "1"}  # one core a unit
 
 
 @dataclass(kw_only=True)
@@ -47,7 +46,7 @@ class RayLauncher(Params):
         if own:
             self._connect(ray)
         task = ray.remote(
-            num_cpus=self.n_cpus, num_gpus=self.n_gpus, max_retries=self.n_tries - 1, runtime_env={"env_vars": ENV}
+            num_cpus=self.n_cpus, num_gpus=self.n_gpus, max_retries=self.n_tries - 1, runtime_env={"env_vars": ONE_CORE}
         )(finish_there)
         asked = {task.remote(str(Path.cwd()), str(out), unit.name_in(out)): unit for unit in units}
         try:

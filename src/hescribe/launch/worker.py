@@ -18,6 +18,8 @@ from hescribe.bench.suite import plan_study
 from hescribe.errors import DataAccessError, HescribeError
 from hescribe.launch.embedding import PLAN, SlideUnit, plan_embedding, read_embedding
 
+ONE_CORE = {"OMP_NUM_THREADS": "1", "HESCRIBE_WORKERS": "1"}  # of the environment of a worker that has one
+
 
 @cache
 def plan_units(out: str) -> dict[str, Unit | SlideUnit]:
