@@ -92,8 +92,8 @@ def test_corrected_or_pooled_values_are_refused(folder, tmp_path, shortcut):
         read_run(run(folder, tmp_path / "run", f"donor-v1+{shortcut}"))
 
 
-def test_a_run_of_completers_is_refused(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"suite": "completion"}))
+def test_a_run_of_completers_is_refused(finished, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(Results(finished).plan | {"suite": "completion"}))
     with pytest.raises(InputError, match="is a run of completers"):
         read_run(tmp_path)
 

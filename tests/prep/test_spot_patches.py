@@ -34,12 +34,20 @@ def test_patches_are_cut_once_and_read_only(cohort, monkeypatch, tmp_path):
     np.testing.assert_array_equal(section_patches(cohort[0], 200.0, 16), first)
 
 
-def test_a_truncated_file_is_cut_again(cohort, monkeypatch, tmp_path):
+def flipped(content):
+    half = len(content) // 2
+    return content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], flipped])
+def test_a_damaged_file_is_cut_again(cohort, monkeypatch, tmp_path, damage):
     monkeypatch.setenv("HESCRIBE_CACHE", str(tmp_path))
     section_patches(cohort[0], 200.0, 16)
-    (file,) = (settings.cache_dir() / "patches").iterdir()
-    file.write_bytes(file.read_bytes()[:-100])
+    (file,) = (settings.cache_dir() / "patches").glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
     np.testing.assert_array_equal(section_patches(cohort[0], 200.0, 16), cut(cohort[0]))
+    assert file.read_bytes() == whole
 
 
 def test_another_size_or_section_is_another_file(cohort, monkeypatch, tmp_path):
@@ -51,7 +59,7 @@ def test_another_size_or_section_is_another_file(cohort, monkeypatch, tmp_path):
         (cohort[1], 200.0, 16),
     ):
         assert section_patches(section, fov_um, px).shape == (49, px, px, 3)
-    assert len(list((tmp_path / "patches").iterdir())) == 4
+    assert len(list((tmp_path / "patches").glob("*.npy"))) == 4
 
 
 def test_refuses_a_section_without_image(cohort):

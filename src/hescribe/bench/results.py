@@ -1,6 +1,5 @@
 """What a finished (or killed) run left behind, for reports."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from hescribe.bench.protocols import Protocol
 from hescribe.bench.scores import Score, score_table
 from hescribe.bench.store import Ledger, Store
 from hescribe.bench.study import Study, read_study
+from hescribe.cards import TaskCard
 from hescribe.errors import DataAccessError, FormatError
 
 
@@ -21,6 +22,27 @@ def suite_of(path: Path) -> str:
     if (path / "run.json").exists() or not (path / "study.toml").exists():
         return ""
     return read_study(path / "study.toml").suite
+
+
+class PlannedCell(BaseModel):
+    """A cell in ``run.json``."""
+
+    key: str
+    fold: str
+    model: str
+    method: str
+    seed: int
+
+
+class Plan(BaseModel):
+    """What ``run.json`` holds."""
+
+    suite: str
+    task: TaskCard
+    protocol: dict[str, Any]
+    data_hash: str
+    version: str
+    cells: list[PlannedCell]
 
 
 @dataclass(frozen=True)
@@ -42,14 +64,18 @@ class Results:
         Raises
         ------
         DataAccessError
-            If the folder holds no run.
+            If the folder holds no run, or it cannot be read.
+        FormatError
+            If ``run.json`` is damaged, or lacks what a report needs.
         """
         try:
-            return json.loads((self.path / "run.json").read_text())
+            return Plan.model_validate_json(self._file.read_bytes()).model_dump()
         except FileNotFoundError as error:
             raise DataAccessError(f"{self.path} holds no benchmark run; make one with hescribe bench run") from error
-        except ValueError as error:
-            raise FormatError(f"{self.path / 'run.json'} is damaged; run the benchmark again") from error
+        except OSError as error:
+            raise DataAccessError(f"{self._file} cannot be read: {error.strerror or error}") from error
+        except ValidationError as error:
+            raise self._damage from error
 
     def check_finished(self) -> None:
         """Raise ``DataAccessError`` if no cell is finished yet."""
@@ -59,13 +85,16 @@ class Results:
     @property
     def suite(self) -> str:
         """What was scored: ``"prediction"`` or ``"completion"``."""
-        return self.plan.get("suite", "prediction")
+        return self.plan["suite"]
 
     @property
     def protocol(self) -> Protocol:
         """Protocol of a run of predictors."""
         fields = self.plan["protocol"]
-        return Protocol(**{**fields, "metrics": tuple(fields["metrics"])})
+        try:
+            return Protocol(**{**fields, "metrics": tuple(fields["metrics"])})
+        except (KeyError, TypeError) as error:
+            raise self._damage from error
 
     @cached_property
     def study(self) -> Study:
@@ -106,3 +135,11 @@ class Results:
             if cell["model"] == model:
                 out |= store.read_predictions(cell["key"])
         return out
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def _damage(self) -> FormatError:
+        return FormatError(f"{self._file} is damaged or of another version; run the same hescribe bench run again")

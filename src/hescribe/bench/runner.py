@@ -142,7 +142,11 @@ def run_study(
 def plan_run(task: PredictionTask, models: Sequence[str], out: Path, seeds: Sequence[int] = (0,)) -> Run:
     """Return the run of predictors on a task: see ``plan_cells``."""
     cells = plan_cells(task, models, seeds)
-    return Run(task, cells, lambda cell: run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name), out)
+
+    def work(cell: Cell) -> CellResult:
+        return run_cell(task, cell.fold, cell.model, cell.seed, name=cell.name)
+
+    return Run(task, cells, work, out, keeps_predictions=True)
 
 
 def _score(

@@ -81,12 +81,15 @@ class Run:
     out
         Folder of the store. ``run.json`` there says which cells belong to the run, so that a report never mixes in
         older ones.
+    keeps_predictions
+        Whether a cell, unless of a control, is finished only with its predictions.
     """
 
     task: Task
     cells: Sequence[Cell]
     work: Callable[[Cell], CellResult]
     out: Path
+    keeps_predictions: bool = False
 
     def begin(self, study: Study | None) -> list["Unit"]:
         """Write what the run is, count its looks, and return what is missing of it."""
@@ -104,7 +107,11 @@ class Run:
                 variants[cell.model.name, json.dumps(same.get_params())] = None
         for model, params in variants:
             ledger.add(self.task.name, self.task.card.protocol, model, params)
-        return [Unit(self, cell) for cell in self.cells if cell.key not in done]
+        return [Unit(self, cell) for cell in self.cells if cell.key not in done or self.lacks_predictions(cell)]
+
+    def lacks_predictions(self, cell: Cell) -> bool:
+        """Return whether a cell should have predictions, and they are gone or cut off."""
+        return self.keeps_predictions and not is_control(cell.model) and not Store(self.out).has_predictions(cell.key)
 
     def _write_plan(self) -> None:
         plan = {
@@ -128,8 +135,8 @@ class Unit:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its rows are there, whoever wrote them."""
-        return Store(self.run.out).has(self.cell.key)
+        """Whether its rows are there, and its predictions if it keeps any, whoever wrote them."""
+        return Store(self.run.out).has(self.cell.key) and not self.run.lacks_predictions(self.cell)
 
     def finish(self) -> None:
         """Run the cell and write its rows."""

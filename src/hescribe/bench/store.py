@@ -129,11 +129,15 @@ class Store:
     path: Path
 
     def has(self, key: str) -> bool:
-        """Return whether a cell is finished."""
+        """Return whether the rows of a cell are there."""
         return self._cell(key).exists() or key in self.joined()
 
+    def has_predictions(self, key: str) -> bool:
+        """Return whether the predictions of a cell are there and not cut off; looks at the end of the file only."""
+        return zipfile.is_zipfile(self._predictions(key))
+
     def finished(self) -> set[str]:
-        """Return the cells that are finished."""
+        """Return the cells whose rows are there."""
         return {*self.joined(), *(path.stem for path in self._alone())}
 
     def joined(self) -> dict[str, Path]:
@@ -201,14 +205,20 @@ class Store:
         return table.take(pc.sort_indices(table["place"])).select(SCHEMA.names).to_pandas()
 
     def read_predictions(self, key: str) -> dict[str, np.ndarray]:
-        """Return predicted expression by section id, shape ``(n_spots, n_genes)``; empty if none was kept."""
+        """Return predicted expression by section id, shape ``(n_spots, n_genes)``; empty if none was kept.
+
+        Raises
+        ------
+        FormatError
+            If a bit of the file differs from what was written; without the file, the next run makes it again.
+        """
         if not self._predictions(key).exists():
             return {}
         try:
             with self._predictions(key).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FormatError(f"{self._predictions(key)} is damaged; delete it and its cell, and run again") from error
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+            raise FormatError(f"{self._predictions(key)} is damaged; delete it and run again") from error
 
     def _cell(self, key: str) -> Path:
         return self.path / "cells" / f"{key}.parquet"
@@ -302,12 +312,13 @@ class Ledger:
 
     def looks(self, task: str, protocol: str) -> int:
         """Return the number of variants scored on a task."""
-        return sum(json.loads(line)[:2] == [task, protocol] for line in self._lines())
+        begin = json.dumps([task, protocol])[:-1] + ","
+        return sum(line.startswith(begin) for line in self._lines())
 
     @property
     def _file(self) -> Path:
         return self.path / "ledger.jsonl"
 
     def _lines(self) -> set[str]:
-        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        lines = self._file.read_text("utf-8", "replace").splitlines() if self._file.exists() else []
         return {line for line in lines if line.startswith("[") and line.endswith("]")}

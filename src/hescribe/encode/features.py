@@ -17,11 +17,12 @@ from hescribe import settings
 from hescribe._support import remove_stale, write_whole
 from hescribe.ahead import ahead
 from hescribe.data.image import CoveredImage
+from hescribe.data.remembered import read_remembered, write_note
 from hescribe.data.section import Section
-from hescribe.data.untrusted import parse_json, read_npy
+from hescribe.data.untrusted import read_npy
 from hescribe.encode import accelerate
 from hescribe.encode.base import ImageEncoder, SectionEncoder, create_encoder
-from hescribe.encode.blocks import BLOCK, Kept, order_blocks
+from hescribe.encode.blocks import Kept, order_blocks
 from hescribe.errors import InputError
 from hescribe.prep.patches import CHUNK, iter_patches
 from hescribe.progress import track
@@ -149,9 +150,10 @@ def embed_tiles(
     facts = _facts(section, encoder, side, n_side)
     where, n_tiles, n_dims = _place(folder, encoder, facts), n_side**2, encoder.card.n_dims
     with _one_at_a_time:
-        if _read(where, (section.n_spots, n_tiles * n_dims)) is None:
+        tiles = read_remembered(where, (section.n_spots, n_tiles * n_dims), np.float32, in_memory=False)
+        if tiles is None:
             _write(where, section, encoder, side, facts, n_side)
-    tiles: np.ndarray = np.load(where, mmap_mode="r", allow_pickle=False)
+            tiles = read_npy(where, in_memory=False)
     return tiles.reshape(section.n_spots, n_tiles, n_dims)
 
 
@@ -164,10 +166,10 @@ def _embed_one(section: Section, encoder: ImageEncoder, fov_um: float, folder: P
         found = memory.get(str(where))
         if found is None:
             shape = (section.n_spots, encoder.card.n_dims)
-            found = _read(where, shape)
+            found = read_remembered(where, shape, np.float32)
             if found is None:
                 _write(where, section, encoder, fov_um, facts)
-                found = np.load(where, allow_pickle=False)
+                found = read_npy(where)
             memory.add(str(where), _frozen(found))
         return found
 
@@ -207,25 +209,6 @@ def _facts(section: Section, encoder: ImageEncoder, fov_um: float, n_side: int =
     }
 
 
-def _read(where: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Return remembered features, or None if there are none or they are damaged."""
-    try:
-        note = parse_json(where.with_suffix(".json").read_bytes(), where)
-        features = read_npy(where)
-        whole = features.shape == shape and features.dtype == np.float32 and _crc32(features) == note["crc32"]
-    except (OSError, KeyError, TypeError):  # FormatError is an OSError
-        return None
-    return features if whole else None
-
-
-def _crc32(rows: np.ndarray) -> int:
-    """Return the checksum of rows, some at a time, so that they are not copied as a whole."""
-    crc32 = 0
-    for start in range(0, len(rows), BLOCK):
-        crc32 = zlib.crc32(rows[start : start + BLOCK].tobytes(), crc32)
-    return crc32
-
-
 def _write(  # noqa: PLR0917 - what is embedded, and where it goes
     where: Path, section: Section, encoder: ImageEncoder, fov_um: float, facts: dict[str, object], n_side: int = 1
 ) -> None:
@@ -243,9 +226,8 @@ def _write(  # noqa: PLR0917 - what is embedded, and where it goes
         for spots, features in _embed_blocks(section, encoder, fov_um, blocks, kept, n_side):
             rows[spots] = features
         rows.flush()
-        crc32 = _crc32(rows)
-    with write_whole(where.with_suffix(".json")) as tmp:
-        tmp.write_text(json.dumps({"crc32": crc32, "backend": accelerate.backend(encoder), **facts}))
+        crc32 = zlib.crc32(rows.data)
+    write_note(where, crc32, {"backend": accelerate.backend(encoder), **facts})
     kept.remove()
 
 

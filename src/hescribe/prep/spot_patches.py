@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 from hescribe import settings
 from hescribe._support import write_whole
 from hescribe.data.cohort import Cohort
+from hescribe.data.remembered import read_remembered, write_note
 from hescribe.data.section import Section
 from hescribe.data.untrusted import read_npy
-from hescribe.errors import FormatError
 from hescribe.prep.patches import CHUNK, iter_patches
 
 FORMAT = 1  # of the cache; raise it when the cutting of patches changes
@@ -60,6 +61,8 @@ class SpotPatches:
 def section_patches(section: Section, fov_um: float, px: int) -> np.ndarray:
     """Return the patches of all spots of a section as a memory map of the cache, which is filled at first use.
 
+    What is found there is compared with its checksum, and cut again where it differs.
+
     Parameters
     ----------
     section, fov_um, px
@@ -77,28 +80,30 @@ def section_patches(section: Section, fov_um: float, px: int) -> np.ndarray:
         If the image cannot be read or the cache cannot be written.
     """
     chunks = iter_patches(section, fov_um, px)  # checks the section
-    where, shape = _place(section, fov_um, px), (section.n_spots, px, px, 3)
-    if not _is_whole(where, shape):
-        with write_whole(where) as tmp, tmp.open("wb") as out:
-            np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for chunk in chunks:
-                out.write(np.ascontiguousarray(chunk).tobytes())
-    return np.load(where, mmap_mode="r", allow_pickle=False)
+    facts, shape, crc32 = _facts(section, fov_um, px), (section.n_spots, px, px, 3), 0
+    where = _place(facts)
+    found = read_remembered(where, shape, np.uint8, in_memory=False)
+    if found is not None:
+        return found
+    with write_whole(where) as tmp, tmp.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in chunks:
+            rows = np.ascontiguousarray(chunk).tobytes()
+            crc32 = zlib.crc32(rows, crc32)
+            out.write(rows)
+    write_note(where, crc32, facts)
+    return read_npy(where, in_memory=False)
 
 
-def _place(section: Section, fov_um: float, px: int) -> Path:
+def _facts(section: Section, fov_um: float, px: int) -> dict[str, object]:
+    """Return everything the patches depend on, ready for JSON."""
     assert section.image is not None
-    facts = {
+    return {
         "format": FORMAT, "image": section.image.fingerprint, "mpp": section.image.mpp, "fov_um": fov_um, "px": px,
         "xy_um": hashlib.sha256(np.ascontiguousarray(section.xy_um).tobytes()).hexdigest(),
     }  # fmt: skip
+
+
+def _place(facts: dict[str, object]) -> Path:
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     return settings.cache_dir() / "patches" / f"{key}.npy"
-
-
-def _is_whole(where: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        found = read_npy(where, in_memory=False)
-    except FormatError:
-        return False
-    return found.shape == shape and found.dtype == np.uint8

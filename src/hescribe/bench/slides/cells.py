@@ -72,7 +72,13 @@ def plan_slide_runs(study: Study) -> list[Run]:
     tasks = read_slide_tasks(study)
     importlib.import_module("torch")  # before there are threads: scipy stumbles over a torch that is half imported
     return [
-        Run(task, plan_slides(task, study.models, study.seeds), partial(tell_slides, task), Path(study.out) / task.name)
+        Run(
+            task,
+            plan_slides(task, study.models, study.seeds),
+            partial(tell_slides, task),
+            Path(study.out) / task.name,
+            keeps_predictions=True,
+        )
         for task in tasks
     ]
 

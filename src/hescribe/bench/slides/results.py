@@ -69,12 +69,12 @@ class TaskScores:
         Shapes ``(n_cells,)`` and ``(n_resamples,)``, the second averaged over cells. The resamples are the same for
         every model, so that two can be compared draw by draw.
         """
-        store, rows = Store(self.path), {s: i for i, s in enumerate(self.task.table.slides)}
+        rows = {s: i for i, s in enumerate(self.task.table.slides)}
         values, drawn = [], []
         for cell in self.results.finished:
             if cell["model"] != model or task_at(self.task.name, cell["fold"]) != at:
                 continue
-            told = store.read_predictions(cell["key"])
+            told = self._told(cell["key"])
             test = np.array([rows[s] for s in told[SLIDES]])
             known, said, donors = join_told(
                 self.task, self.task.target.take(test), told[TOLD], self.task.table.donors[test]
@@ -128,11 +128,16 @@ class TaskScores:
         low, high = np.percentile(ours - theirs, [2.5, 97.5])
         return float(np.nanmean(one - two)), float(low), float(high)
 
+    def _told(self, key: str) -> dict[str, np.ndarray]:
+        """Return what a cell told of its slides; raise ``DataAccessError`` if somebody deleted it."""
+        if not (found := Store(self.path).read_predictions(key)):
+            raise DataAccessError(f"{self.path} lacks predictions of cell {key}; run the same hescribe bench run again")
+        return found
+
     @cached_property
     def _donors(self) -> np.ndarray:
         """Donors that are told of in any cell, shape ``(n_donors,)``: with few shots not those that are drawn from."""
-        store = Store(self.path)
-        slides = [store.read_predictions(c["key"])[SLIDES] for c in self.results.finished]
+        slides = [self._told(c["key"])[SLIDES] for c in self.results.finished]
         told = np.isin(self.task.table.slides, np.unique(np.concatenate(slides)) if slides else [])
         return np.unique(self.task.table.donors[told])
 
