@@ -57,7 +57,7 @@ def write_analysis(found: Analysis, out: Path, *, model: str, encoder: str) -> P
         "coexpression": list(_draw_coexpression(found)), "domains": list(_draw_domains(found, encoder)),
     }  # fmt: skip
     templates = template_environment()
-    templates.filters |= {"number": format_number, "rate": _rate}
+    templates.filters["rate"] = _rate
     html = templates.get_template("analysis.html.j2").render(
         model=model, encoder=encoder, found=found, pictures=pictures, verdict=verdict(found), level=LEVEL,
         genes=found.genes.head(N_TABLE).reset_index().to_dict("records"), n_genes=len(found.genes),

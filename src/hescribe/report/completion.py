@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from hescribe import __version__
-from hescribe._support import write_whole
 from hescribe.bench.completion.cells import create_completer
 from hescribe.bench.completion.compare import MAIN, CompletionLine, completion_lines
 from hescribe.bench.results import Results
 from hescribe.errors import HescribeError
 from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import BLUE, GREY, VERMILLION
-from hescribe.report.page import Picture, to_png
+from hescribe.report.page import Picture, to_png, write_page
 from hescribe.report.table import format_number, to_frame
 from hescribe.report.template import template_environment
 
@@ -38,9 +37,7 @@ def write_completion_report(results: Results) -> Path:
     results.check_finished()
     lines, plan, rows = completion_lines(results), results.plan, results.rows
     picture = _picture(lines)
-    templates = template_environment()
-    templates.filters["number"] = format_number
-    html = templates.get_template("completion.html.j2").render(
+    html = template_environment().get_template("completion.html.j2").render(
         task=plan["task"], cohort=plan["task"]["cohort"], protocol=plan["protocol"], lines=lines, picture=picture,
         verdict=verdict(lines), summaries={x.model: _summary(x.model) for x in lines}, looks=results.looks,
         donors=sorted(rows["donor"].unique()), min_donors=MIN_DONORS, n_sections=rows["section"].nunique(),
@@ -48,14 +45,7 @@ def write_completion_report(results: Results) -> Path:
         versions=sorted(rows["version"].unique()), schema_version=int(rows["schema_version"].max()),
         version=__version__,
     )  # fmt: skip
-    with write_whole(results.path / "figures" / FIGURE) as tmp:
-        tmp.write_bytes(picture.png)
-    with write_whole(results.path / "table.csv") as tmp:
-        _to_frame(results, lines).to_csv(tmp, index=False)
-    page = results.path / "report.html"
-    with write_whole(page) as tmp:
-        tmp.write_text(html, encoding="utf-8")
-    return page
+    return write_page(results.path, html, [picture], _to_frame(results, lines))
 
 
 def verdict(lines: list[CompletionLine]) -> list[str]:

@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hescribe import __version__
-from hescribe._support import write_whole
 from hescribe.bench.hescape.published import published_recall
 from hescribe.bench.hescape.suite import RIVAL, AlignerLine, CohortResults, HescapeResults
 from hescribe.bench.hescape.task import BATCHES, questions
 from hescribe.metrics.pools import POOLS
 from hescribe.metrics.stats import MIN_DONORS, DonorMean
 from hescribe.report.figure import BLACK, BLUE, GREY, VERMILLION
-from hescribe.report.page import Picture, to_png
+from hescribe.report.page import Picture, to_png, write_page
 from hescribe.report.robustness import STYLES, describe_robustness, robustness_figure
 from hescribe.report.table import format_number, to_frame
 from hescribe.report.template import template_environment
@@ -56,24 +55,15 @@ def write_hescape_report(results: HescapeResults) -> Path:
         If a cohort has no finished cell, or the folder cannot be written.
     """
     parts = [_part(name, found) for name, found in results.cohorts.items()]
-    templates = template_environment()
-    templates.filters["number"] = format_number
     plans = [p.found.results.plan for p in parts]
-    html = templates.get_template("hescape.html.j2").render(
+    html = template_environment().get_template("hescape.html.j2").render(
         parts=parts, protocol=plans[0]["protocol"], arrows=ARROWS, about=POOLS, shown_size=SHOWN_SIZE,
         metric=TITLES[parts[0].found.main[0]], min_donors=MIN_DONORS,
         n_cells=sum(len(p["cells"]) for p in plans), n_missing=sum(p.found.results.n_missing for p in parts),
         version=__version__,
     )  # fmt: skip
-    for picture in [p for part in parts for p in part.pictures]:
-        with write_whole(results.path / "figures" / picture.name) as tmp:
-            tmp.write_bytes(picture.png)
-    with write_whole(results.path / "table.csv") as tmp:
-        hescape_table(results).to_csv(tmp, index=False)
-    page = results.path / "report.html"
-    with write_whole(page) as tmp:
-        tmp.write_text(html, encoding="utf-8")
-    return page
+    pictures = [p for part in parts for p in part.pictures]
+    return write_page(results.path, html, pictures, hescape_table(results))
 
 
 def hescape_table(results: HescapeResults) -> pd.DataFrame:

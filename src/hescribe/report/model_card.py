@@ -104,9 +104,7 @@ def write_model_card(info: ModelInfo, out: Path) -> Path:
         If it cannot be written.
     """
     facts = describe_model(info)
-    templates = template_environment()
-    templates.filters["number"] = format_number
-    html = templates.get_template("model_card.html.j2").render(
+    html = template_environment().get_template("model_card.html.j2").render(
         facts=facts, info=info, figure=_figure(facts), reliability=_reliability(info), classes=CLASSES,
         min_donors=MIN_DONORS,
         params=list_params(info),
@@ -149,7 +147,7 @@ def render_readme(info: ModelInfo) -> str:
         front["model-index"] = [{"name": facts.title, "results": [result]}]
     templates = template_environment()
     templates.autoescape = False
-    templates.filters |= {"number": format_number, "plain": _plain}
+    templates.filters["plain"] = _plain
     body = templates.get_template("model_readme.md.j2").render(facts=facts, info=info)
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]  # JSON is YAML
     return "\n".join(["---", *lines, "---", "", body])

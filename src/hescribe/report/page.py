@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import ladder_figure
 from hescribe.report.maps import DPI
 from hescribe.report.run_maps import donor_maps
-from hescribe.report.table import ModelLine, Null, format_number, model_lines, rank, to_frame, verdict
+from hescribe.report.table import ModelLine, Null, model_lines, rank, to_frame, verdict
 from hescribe.report.template import template_environment
 
 OTHER_METRICS = (
@@ -90,19 +90,28 @@ def write_report(results: Results) -> Path:
     trust = None if best is None else _trust(results.rows, best)
     maps, no_maps = ([], "no predictor has a score") if best is None else _maps(results, best, trust)
     ladder = _ladder(lines)
-    templates = template_environment()
-    templates.filters["number"] = format_number
-    html = templates.get_template("page.html.j2").render(
+    html = template_environment().get_template("page.html.j2").render(
         **_facts(results, lines), lines=lines, best=best, verdict=verdict(lines), ladder=ladder, maps=maps,
         no_maps=no_maps, trust=None if trust is None else trust.reset_index().to_dict("records"),
         trust_counts={} if trust is None or "trust" not in trust else trust["trust"].value_counts().to_dict(),
     )  # fmt: skip
-    for picture in (ladder, *maps):
-        with write_whole(results.path / "figures" / picture.name) as tmp:
+    return write_page(results.path, html, [ladder, *maps], to_frame(results.scores))
+
+
+def write_page(folder: Path, html: str, pictures: Sequence[Picture], table: pd.DataFrame) -> Path:
+    """Write ``figures/``, ``table.csv`` and, last, ``report.html`` of a run, and return the path of the page.
+
+    Raises
+    ------
+    DataAccessError
+        If the folder cannot be written.
+    """
+    for picture in pictures:
+        with write_whole(folder / "figures" / picture.name) as tmp:
             tmp.write_bytes(picture.png)
-    with write_whole(results.path / "table.csv") as tmp:
-        to_frame(results.scores).to_csv(tmp, index=False)
-    page = results.path / "report.html"
+    with write_whole(folder / "table.csv") as tmp:
+        table.to_csv(tmp, index=False)
+    page = folder / "report.html"
     with write_whole(page) as tmp:
         tmp.write_text(html, encoding="utf-8")
     return page

@@ -17,7 +17,6 @@ from hescribe.prep.looks import UNLIKE
 from hescribe.report.maps import drawn_genes
 from hescribe.report.model_card import CLASSES, describe_model, list_params
 from hescribe.report.page import Picture
-from hescribe.report.table import format_number
 from hescribe.report.template import template_environment
 
 PAGE = "report.html"
@@ -113,9 +112,7 @@ def write_prediction_page(path: Path, info: ModelInfo, sections: Sequence[Predic
         If it cannot be written.
     """
     facts = describe_model(info)
-    templates = template_environment()
-    templates.filters["number"] = format_number
-    html = templates.get_template("prediction.html.j2").render(
+    html = template_environment().get_template("prediction.html.j2").render(
         facts=facts, info=info, sections=sections, seen=seen, genes=_gene_rows(info)[:N_ROWS], classes=CLASSES,
         n_pictures=N_PICTURES, unlike=UNLIKE, version=__version__, n_spots=sum(s.n_spots for s in sections),
         params=list_params(info),

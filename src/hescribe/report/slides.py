@@ -10,7 +10,6 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from hescribe import __version__
-from hescribe._support import write_whole
 from hescribe.bench.scores import Score
 from hescribe.bench.slides.cards import METRICS
 from hescribe.bench.slides.cells import ATTENTION
@@ -20,7 +19,7 @@ from hescribe.errors import InputError
 from hescribe.metrics.gene import rank
 from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import BLACK, BLUE, GREY, VERMILLION
-from hescribe.report.page import Picture, to_png
+from hescribe.report.page import Picture, to_png, write_page
 from hescribe.report.table import format_number, to_frame
 from hescribe.report.template import template_environment
 from hescribe.slide.bags import Places
@@ -45,23 +44,13 @@ def write_slide_report(results: SlideResults) -> Path:
         {"facts": t.task.facts, "said": describe(t.task), "gains": _gains(t), "pictures": _pictures(t)}
         for t in results.tasks.values()
     ]
-    templates = template_environment()
-    templates.filters["number"] = format_number
     first = next(iter(results.tasks.values())).task.protocol
-    html = templates.get_template("slides.html.j2").render(
+    html = template_environment().get_template("slides.html.j2").render(
         tasks=tasks, scores=results.scores, titles=TITLES, protocol=first, study=results.study, min_donors=MIN_DONORS,
         n_missing=sum(t.results.n_missing for t in results.tasks.values()), version=__version__,
     )  # fmt: skip
-    for task in tasks:
-        for picture in task["pictures"]:
-            with write_whole(results.path / "figures" / picture.name) as tmp:
-                tmp.write_bytes(picture.png)
-    with write_whole(results.path / "table.csv") as tmp:
-        to_frame(results.scores).to_csv(tmp, index=False)
-    page = results.path / "report.html"
-    with write_whole(page) as tmp:
-        tmp.write_text(html, encoding="utf-8")
-    return page
+    pictures = [p for task in tasks for p in task["pictures"]]
+    return write_page(results.path, html, pictures, to_frame(results.scores))
 
 
 def score_figure(scores: list[Score], metric: str) -> Figure:

@@ -9,13 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hescribe import __version__
-from hescribe._support import write_whole
 from hescribe.bench.protocols import MEASURED
 from hescribe.bench.spared_suite import Entrant, SparedResults, published_scores
 from hescribe.metrics.base import all_metrics
 from hescribe.metrics.stats import MIN_DONORS
 from hescribe.report.figure import BLACK, BLUE, GREY, VERMILLION
-from hescribe.report.page import Picture, to_png
+from hescribe.report.page import Picture, to_png, write_page
 from hescribe.report.table import format_number, to_frame
 from hescribe.report.template import template_environment
 
@@ -34,10 +33,8 @@ def write_spared_report(results: SparedResults) -> Path:
     """
     plan = results.runs[MEASURED].plan
     picture = _picture(results)
-    templates = template_environment()
-    templates.filters["number"] = format_number
     published = published_scores(plan["task"]["cohort"]["id"])
-    html = templates.get_template("spared.html.j2").render(
+    html = template_environment().get_template("spared.html.j2").render(
         task=plan["task"], cohort=plan["task"]["cohort"], protocol=plan["protocol"], entrants=results.entrants,
         labels=list(results.runs), picture=picture, verdict=verdict(results),
         metrics=[all_metrics()[m] for m in plan["protocol"]["metrics"]], by_labels=results.by_labels,
@@ -46,14 +43,7 @@ def write_spared_report(results: SparedResults) -> Path:
         n_cells=sum(len(r.plan["cells"]) for r in results.runs.values()),
         n_missing=sum(r.n_missing for r in results.runs.values()), version=__version__,
     )  # fmt: skip
-    with write_whole(results.path / "figures" / FIGURE) as tmp:
-        tmp.write_bytes(picture.png)
-    with write_whole(results.path / "table.csv") as tmp:
-        spared_table(results).to_csv(tmp, index=False)
-    page = results.path / "report.html"
-    with write_whole(page) as tmp:
-        tmp.write_text(html, encoding="utf-8")
-    return page
+    return write_page(results.path, html, [picture], spared_table(results))
 
 
 def spared_table(results: SparedResults) -> pd.DataFrame:
