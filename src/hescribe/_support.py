@@ -68,6 +68,23 @@ def _remove_if_stale(path: Path) -> None:
 
 
 @contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Say that ``path`` cannot be written where the disk refuses, for it is full or the folder is read-only.
+
+    Raises
+    ------
+    DataAccessError
+        In place of any other ``OSError`` of the block.
+    """
+    try:
+        yield
+    except DataAccessError:
+        raise
+    except OSError as error:
+        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
 
@@ -87,18 +104,15 @@ def write_whole(path: Path) -> Iterator[Path]:
     """
     tmp: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale_of(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-        os.close(handle)
-        tmp = Path(name)
-        yield tmp
-        tmp.chmod(0o644)
-        tmp.replace(path)
-    except DataAccessError:
-        raise
-    except OSError as error:
-        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+        with on_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale_of(path)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+            os.close(handle)
+            tmp = Path(name)
+            yield tmp
+            tmp.chmod(0o644)
+            tmp.replace(path)
     finally:
         if tmp is not None:
             tmp.unlink(missing_ok=True)

@@ -9,13 +9,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from hescribe._support import write_whole_folder
+from hescribe._support import on_disk, write_whole_folder
 from hescribe.data.safe_path import check_relative, same_name
 from hescribe.errors import DataAccessError, FormatError, InputError
 from hescribe.progress import track
@@ -144,7 +143,7 @@ class _Writer:
     def add_folder(self, name: str) -> None:
         """Make a folder."""
         path = self._claim(name.rstrip("/"), "folder")
-        with _on_disk(self.folder / path):
+        with on_disk(self.folder / path):
             (self.folder / path).mkdir(parents=True, exist_ok=True)
 
     def add_file(self, name: str, content: Readable, *, size: int | None = None, packed: int | None = None) -> None:
@@ -155,14 +154,14 @@ class _Writer:
             allowed = min(allowed, self.limits.allow(packed))
         self._check(size or 0, allowed, name)
         target, done = self.folder / path, 0
-        with _on_disk(target):
+        with on_disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             file = target.open("xb")
         with file:
             while chunk := content.read(CHUNK):
                 done += len(chunk)
                 self._check(done, allowed, name)
-                with _on_disk(target):
+                with on_disk(target):
                     file.write(chunk)
         if size is not None and done != size:
             raise FormatError(f"{self.archive} is damaged: {name!r} has {done} bytes, its header says {size}")
@@ -199,15 +198,6 @@ class _Writer:
 
     def _is_there(self, path: PurePosixPath) -> bool:
         return (self.folder / path).exists()
-
-
-@contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    """Tell a full disk from a damaged archive."""
-    try:
-        yield
-    except OSError as error:
-        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _read_zip(archive: Path, writer: _Writer) -> None:

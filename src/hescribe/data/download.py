@@ -3,12 +3,12 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hescribe._support import on_disk
 from hescribe.data.toml_file import Record, read_toml, to_toml
 from hescribe.data.web import PATIENT, InterruptedTransfer, Patience, open_url, read_pieces, wait_or_give_up
 from hescribe.errors import DataAccessError, FormatError
@@ -95,7 +95,7 @@ def download(
         If size or checksum are not what the source states: the file is deleted, never taken.
     """
     part = target.with_name(f"{target.name}.part")
-    with _on_disk(part):
+    with on_disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
     failures, longest = 0, _size(part)
     while True:
@@ -112,7 +112,7 @@ def download(
         except FormatError:
             _drop(part)
             raise
-    with _on_disk(target):
+    with on_disk(target):
         part.replace(target)
         _state_path(part).unlink(missing_ok=True)
     return sha256
@@ -133,15 +133,15 @@ def _transfer(file: RemoteFile, part: Path, token: str | None, timeout_s: float,
             offset, total = 0, _read_length(response)
         _check_announced(file, response, total, part, offset)
         limit = next(n for n in (file.size, total, 1 << 62) if n is not None) - offset
-        with _on_disk(part):
+        with on_disk(part):
             handle = part.open("r+b" if offset else "wb")
         with handle:
             handle.seek(offset)
             handle.truncate()
-            with _on_disk(part):  # only now: an old beginning must never stand under a new tag
+            with on_disk(part):  # only now: an old beginning must never stand under a new tag
                 _write_state(part, file.url, response)
             for piece in read_pieces(response, limit, file.url):
-                with _on_disk(part):
+                with on_disk(part):
                     handle.write(piece)
                 report(len(piece))
     if total is not None and _size(part) < total:
@@ -225,14 +225,6 @@ def hash_whole(path: Path) -> tuple[str, str]:
             sha256.update(chunk)
             md5.update(chunk)
     return sha256.hexdigest(), md5.hexdigest()
-
-
-@contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _size(path: Path) -> int:

@@ -16,7 +16,7 @@ from hescribe import keys
 from hescribe._support import write_whole_folder
 from hescribe.data.image import ImageSource
 from hescribe.data.spatialdata_store import IMAGE, SECTION_KEY, SPOT_KEY, SYSTEM_UM, TABLE, load_spatialdata
-from hescribe.errors import DataAccessError, FormatError, InputError
+from hescribe.errors import FormatError, InputError
 from hescribe.units import patch_mpp, to_px
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ def write_predicted(table: AnnData, image: ImageSource, path: Path, *, section_i
     region = re.sub(r"[^\w.-]", "_", section_id)
     with load_spatialdata(), write_whole_folder(path) as tmp:
         store = tmp / "store"
-        try:
-            _to_store(table, image, region, diameter_um).write(store)
-        except OSError as error:
-            raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+        _to_store(table, image, region, diameter_um).write(store)
         for part in list(store.iterdir()):
             part.rename(tmp / part.name)
         store.rmdir()

@@ -26,7 +26,7 @@ from hescribe.data.facts import FACTS, write_facts
 from hescribe.data.image import ArrayImage, ImageSource, LazyImage
 from hescribe.data.plain import PlainImage
 from hescribe.data.section import Section
-from hescribe.errors import DataAccessError, InputError
+from hescribe.errors import InputError
 from hescribe.progress import track
 from hescribe.units import to_px, to_um
 
@@ -81,10 +81,7 @@ def write_spatialdata(cohort: Cohort, path: Path) -> None:
         raise InputError(f"{path} exists; give a new folder")
     with load_spatialdata(), write_whole_folder(path) as tmp:
         store = tmp / "store"
-        try:
-            _to_spatialdata(cohort).write(store)
-        except OSError as error:
-            raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+        _to_spatialdata(cohort).write(store)
         for part in list(store.iterdir()):
             part.rename(tmp / part.name)
         store.rmdir()

@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from hescribe import keys
-from hescribe._support import import_extra, write_whole, write_whole_folder
+from hescribe._support import import_extra, on_disk, write_whole, write_whole_folder
 from hescribe.data.h5ad import read_h5ad
 from hescribe.data.spatialdata_store import load_spatialdata
 from hescribe.errors import DataAccessError, FormatError, InputError
@@ -105,11 +105,8 @@ def write_wsidata(table: AnnData, path: Path) -> None:
     DataAccessError
         If it cannot be written.
     """
-    with load_spatialdata():
-        try:
-            _to_store(table).write(path)
-        except OSError as error:
-            raise DataAccessError(f"{path} cannot be written: {error.strerror or error}") from error
+    with load_spatialdata(), on_disk(path):
+        _to_store(table).write(path)
 
 
 def _to_store(table: AnnData) -> "SpatialData":
