@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from hescribe.memory import peak_mb
 
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 BATCH = 256
@@ -87,17 +88,6 @@ def measured(work):
     work()
     seconds, computed = time.perf_counter() - start, time.process_time() - computed
     return {"seconds": seconds, "computed_s": computed, "peak_mb": peak_mb(), "data_mb": before}
-
-
-def peak_mb():
-    """Return the peak memory of this program alone; ru_maxrss would count its parent's on Linux."""
-    import resource
-
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def job_fit(n_spots, n_genes):

@@ -160,9 +160,9 @@ def speed(n_tiles, n_dims, n_organs):
     """Print seconds and memory of clustering features on disk, of scikit-learn's on the same, and of routing."""
     from sklearn.cluster import MiniBatchKMeans
 
-    from hescribe.bench.runner import peak_mb
     from hescribe.experts.clustering import BLOCK, NpyTiles, blocks, fit_clusters
     from hescribe.experts.routing import Router
+    from hescribe.memory import peak_mb
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

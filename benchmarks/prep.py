@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hescribe.memory import peak_mb
+
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 REPEATS = 3
 
@@ -213,17 +215,6 @@ def run_scaling(name, n_spots):
     function = {"moran": moran_ours, "median": median_ours, "combat": combat_ours}[name]
     function(*make(n_spots=400, n_genes=20))
     return measure(function, make(n_spots=n_spots, n_genes=20))[1]
-
-
-def peak_mb():
-    """Return the peak memory of this program alone; ru_maxrss would count its parent's on Linux."""
-    import resource
-
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_own_process(*words, result=""):

@@ -6,12 +6,13 @@ Xenium: 1, 2, 5 and 10 million transcripts of 500 features on a slide of 10 x 8 
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from hescribe.memory import peak_mb
 
 SIZES = (1_000_000, 2_000_000, 5_000_000, 10_000_000)
 STEPS = ("hescribe", "pandas")
@@ -86,15 +87,6 @@ def step(name, path):
     start = time.perf_counter()
     total = {"hescribe": sum_with_hescribe, "pandas": sum_with_pandas}[name](Path(path))
     return {"seconds": time.perf_counter() - start, "peak_mb": peak_mb(), "total": total}
-
-
-def peak_mb():
-    """Return the peak memory of this program alone; ru_maxrss would count its parent's on Linux."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():

@@ -5,12 +5,13 @@ larger sections, so that only their number grows. Linear cost shows as a constan
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from hescribe.memory import peak_mb
 
 SIZES = (1_000, 10_000, 100_000)
 STEPS = ("import", "embed", "ridge")
@@ -65,15 +66,6 @@ def step(name, folder):
         fitted = RidgePredictor(encoder="color", alpha=100.0).fit(train)
         fitted.predict(train[0].blind())
     return {"seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
-
-
-def peak_mb():
-    """Return the peak memory of this program alone; ru_maxrss would count its parent's on Linux."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():

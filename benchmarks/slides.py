@@ -96,7 +96,7 @@ def disk(n_bags, n_tiles, n_dims):
     """Train on bags from disk, and print seconds and how far the memory rose."""
     import h5py
 
-    from hescribe.bench.runner import peak_mb
+    from hescribe.memory import peak_mb
     from hescribe.slide.abmil import ABMIL
     from hescribe.slide.bag_files import read_bags
     from hescribe.slide.bags import ArrayBag

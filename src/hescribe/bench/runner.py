@@ -1,7 +1,6 @@
 """Run models on the folds of a task into flat rows; a cell that is done is not run again."""
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from hescribe.data.section import Section
 from hescribe.encode.base import create_encoder
 from hescribe.encode.gene.base import GeneEncoder
 from hescribe.errors import InputError
+from hescribe.memory import peak_mb
 from hescribe.metrics.base import Metric, MetricContext, all_metrics, summarise
 from hescribe.metrics.ceiling import Ceiling
 from hescribe.predict.base import Prediction
@@ -237,9 +237,3 @@ def device_name() -> str:
     if torch is None or not torch.cuda.is_available():
         return "cpu"
     return f"{torch.cuda.get_device_name()}, repeats but for rounding"
-
-
-def peak_mb() -> float:
-    """Return the largest memory that this process has taken, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

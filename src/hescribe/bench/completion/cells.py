@@ -14,7 +14,7 @@ from scipy import special
 from hescribe import __version__
 from hescribe.bench.completion.task import CompletionTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import device_name, peak_mb, spread_cells
+from hescribe.bench.runner import device_name, spread_cells
 from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs
 from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.study import Study
@@ -22,6 +22,7 @@ from hescribe.complete.base import Completion, View, completers
 from hescribe.complete.hiding import Lesson
 from hescribe.data.section import Section
 from hescribe.errors import InputError
+from hescribe.memory import peak_mb
 from hescribe.metrics.masked import coverage, masked_correlation
 
 Z90 = 1.645  # standard deviations on either side of 90 % of a normal distribution

@@ -21,13 +21,14 @@ from hescribe.bench.aligned import (
 from hescribe.bench.components import create_component
 from hescribe.bench.hescape.task import BATCHES, Question, RetrievalTask
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import device_name, peak_mb, spread_cells
+from hescribe.bench.runner import device_name, spread_cells
 from hescribe.bench.runs import Cell, CellResult
 from hescribe.bench.shifted import shift_test
 from hescribe.bench.store import SCHEMA_VERSION, Row
 from hescribe.bench.task import Fold
 from hescribe.data.batch_shift import BatchShift
 from hescribe.errors import InputError, UnknownNameError
+from hescribe.memory import peak_mb
 from hescribe.metrics.pairs import Pairs
 from hescribe.metrics.retrieval import HESCAPE_BATCH, Direction, RetrievalScore, hescape_recall, score_retrieval
 from hescribe.predict.ridge import RidgePredictor

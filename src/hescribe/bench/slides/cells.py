@@ -12,7 +12,7 @@ import numpy as np
 
 from hescribe import __version__
 from hescribe.bench.model_names import split_params
-from hescribe.bench.runner import device_name, peak_mb
+from hescribe.bench.runner import device_name
 from hescribe.bench.runs import Cell, CellResult, Run, RunSummary, finish_runs, has_seed
 from hescribe.bench.slides.cards import METRICS, find_tasks
 from hescribe.bench.slides.protocol import read_slide_protocol
@@ -21,6 +21,7 @@ from hescribe.bench.store import SCHEMA_VERSION, Row, cell_key, model_code_hash
 from hescribe.bench.study import Study
 from hescribe.bench.task import POOLED
 from hescribe.errors import InputError, LeakageError
+from hescribe.memory import peak_mb
 from hescribe.metrics.slides import balanced_accuracy, concordance, macro_auc, quadratic_kappa
 from hescribe.slide.bag_files import read_bags
 from hescribe.slide.base import slide_models
