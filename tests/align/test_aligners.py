@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.align.held_out import SMALL, auc, split
 
 from hescribe import keys
 from hescribe.align.base import to_pairs
@@ -16,29 +17,10 @@ from hescribe.encode.frozen_images import ImageScale
 from hescribe.encode.gene.nicheformer import NicheformerEncoder
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, PanelError, TrainingError
-from hescribe.metrics.retrieval import score_retrieval
 from hescribe.testing.gene_encoders import write_tiny_nicheformer
 from hescribe.train import contrastive
 from hescribe.train.contrastive import sigmoid_pair_loss
 from hescribe.train.turns import take_turns
-
-SMALL = {
-    "encoder": "color",
-    "gene_encoder": PCAEncoder(n_dims=4),
-    "n_dims": 16,
-    "epochs": 40,
-    "lr": 5e-3,
-    "batch_size": 64,
-}
-
-
-def split(cohort):
-    return cohort.where(lambda s: s.donor != "D2"), cohort.where(lambda s: s.donor == "D2")
-
-
-def auc(aligner, cohort):
-    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
-    return np.mean([r.value for r in rows if r.metric == "auc"])
 
 
 def permuted(section, seed=0):

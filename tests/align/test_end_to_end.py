@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tests.align.held_out import auc
 
-from hescribe.align.base import aligners, to_pairs
+from hescribe.align.base import aligners
 from hescribe.bench.model_folder import join_fitted, split_fitted
 from hescribe.data.cohort import Cohort
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import FormatError, InputError
-from hescribe.metrics.retrieval import score_retrieval
 from hescribe.testing.cohorts import textured_section
 from hescribe.testing.encoders import tiny_encoder
 
@@ -34,11 +34,6 @@ def train():
 @pytest.fixture(scope="module")
 def test():
     return Cohort((textured_section(9, "new")[0],))
-
-
-def auc(aligner, cohort):
-    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
-    return np.mean([r.value for r in rows if r.metric == "auc"])
 
 
 @pytest.fixture(scope="module")

@@ -5,33 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.align.held_out import SMALL, auc, split
 
-from hescribe.align.base import to_pairs
 from hescribe.align.robust import RobustAligner
 from hescribe.align.siglip import SigLIPAligner
 from hescribe.data.image import ArrayImage
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, NotFittedError, UnknownNameError
-from hescribe.metrics.retrieval import score_retrieval
 from hescribe.train.contrastive import sigmoid_pair_loss
-
-SMALL = {
-    "encoder": "color",
-    "gene_encoder": PCAEncoder(n_dims=4),
-    "n_dims": 16,
-    "epochs": 40,
-    "lr": 5e-3,
-    "batch_size": 64,
-}
-
-
-def split(cohort):
-    return cohort.where(lambda s: s.donor != "D2"), cohort.where(lambda s: s.donor == "D2")
-
-
-def auc(aligner, cohort):
-    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
-    return np.mean([r.value for r in rows if r.metric == "auc"])
 
 
 def restained(section):

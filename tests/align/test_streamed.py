@@ -4,9 +4,9 @@ import weakref
 
 import numpy as np
 import pytest
+from tests.align.held_out import auc, split
 
 from hescribe import keys
-from hescribe.align.base import to_pairs
 from hescribe.align.infonce import InfoNCEAligner
 from hescribe.align.mclstexp import MclstexpAligner
 from hescribe.align.robust import RobustAligner
@@ -14,19 +14,9 @@ from hescribe.align.siglip import SigLIPAligner
 from hescribe.align.streamed import fit_streamed
 from hescribe.encode.gene.pca import PCAEncoder
 from hescribe.errors import InputError, PanelError
-from hescribe.metrics.retrieval import score_retrieval
 from hescribe.testing.cohorts import colour_section
 
 SMALL = {"encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 20, "lr": 5e-3}
-
-
-def split(cohort):
-    return cohort.where(lambda s: s.donor != "D2"), cohort.where(lambda s: s.donor == "D2")
-
-
-def auc(aligner, cohort):
-    rows = score_retrieval(to_pairs(aligner, cohort), pools=("within_section",), sizes=(None,))
-    return np.mean([r.value for r in rows if r.metric == "auc"])
 
 
 @pytest.mark.parametrize(
