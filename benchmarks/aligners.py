@@ -131,6 +131,29 @@ def summarise(rows, centred, mixing):
     }
 
 
+def print_pools(rows):
+    """Print recall at 5 by pool and direction, with an interval over donors where there are five, and chance."""
+    from hescribe.metrics.stats import donor_mean
+
+    for direction in ("image_to_expression", "expression_to_image"):
+        for pool in dict.fromkeys(r.pool for r in rows):
+            found = [
+                r
+                for r in rows
+                if (r.metric, r.pool, r.direction, r.asked_size, r.without_depth)
+                == ("recall_at_5", pool, direction, 256, False)
+                and r.value == r.value
+            ]
+            if not found:  # every donor has one section, or there is one donor
+                continue
+            mean = donor_mean([(r.donor, r.value) for r in found])
+            spread = f"[{mean.low:.3f}, {mean.high:.3f}]" if mean.low is not None else list(mean.by_donor.values())
+            chance = sum(r.chance for r in found) / len(found)
+            print(
+                f"    {direction:20s} {pool:16s} recall at 5 {mean.value:.3f} {spread} chance {chance:.3f}", flush=True
+            )
+
+
 def print_differences(first, by_donor):
     """Print by how much one model is above the others in AUC within sections, paired by donor."""
     from hescribe.metrics.stats import donor_mean
@@ -183,6 +206,7 @@ def main():
             print(
                 f"{model:24s}", " ".join(f"{k} {v:.3f}" for k, v in line.items()), f"{seconds:.0f} s a fold", flush=True
             )
+            print_pools(rows)
         if given.against:
             print_differences(given.against, by_donor)
 

@@ -5,6 +5,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -374,3 +375,17 @@ def test_a_row_says_where_a_cell_need_not_repeat(monkeypatch):
     assert runner.device_name() == "H200, repeats but for rounding"
     monkeypatch.delitem(sys.modules, "torch")
     assert runner.device_name() == "cpu"
+
+
+def test_a_row_waits_for_a_thread_that_is_still_loading_torch(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text(
+        "import time\ntime.sleep(0.3)\nclass cuda:\n    is_available = staticmethod(lambda: False)\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(import_module, "torch")
+        while "torch" not in sys.modules:
+            assert not loading.done()
+        assert runner.device_name() == "cpu"
+    sys.modules.pop("torch")

@@ -233,7 +233,10 @@ def device_name() -> str:
 
     Sums on a GPU are taken in no fixed order; on processors they are, so that a cell repeats to the last digit.
     """
-    torch = sys.modules.get("torch")  # a cell that has not loaded it ran on a processor
-    if torch is None or not torch.cuda.is_available():
+    if "torch" not in sys.modules:  # a cell that has not loaded it ran on a processor
+        return "cpu"
+    import torch  # noqa: PLC0415 - waits for the thread of another cell that is still loading it
+
+    if not torch.cuda.is_available():
         return "cpu"
     return f"{torch.cuda.get_device_name()}, repeats but for rounding"
