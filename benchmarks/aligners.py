@@ -60,7 +60,7 @@ def models(fov_um):
     }
 
 
-def folds_of(name, sections=""):
+def folds_of(name, sections="", sections_per_donor=1):
     """Return the folds of a cohort, or of several toy cohorts, under donor-v1."""
     from hescribe.bench.protocols import read_protocol
     from hescribe.bench.task import PredictionTask
@@ -71,7 +71,10 @@ def folds_of(name, sections=""):
         cohorts = [toy_cohort(seed, n_donors=6) for seed in (0, 1)]
     elif name.startswith("toy:"):
         first, _, last = name.removeprefix("toy:").partition("-")
-        cohorts = [toy_cohort(seed, n_donors=4) for seed in range(int(first), int(last or first) + 1)]
+        cohorts = [
+            toy_cohort(seed, n_donors=4, sections_per_donor=sections_per_donor)
+            for seed in range(int(first), int(last or first) + 1)
+        ]
     else:
         cohort, some = read_cohort(Path(name), with_image=True), [s for s in sections.split(",") if s]
         cohorts = [cohort.where(lambda s: s.id in some) if some else cohort]
@@ -183,12 +186,13 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--models", default="")
     parser.add_argument("--sections", default="")
+    parser.add_argument("--sections-per-donor", type=int, default=1, help="of toy:100-104")
     parser.add_argument("--fov", type=float, default=112.0)
     parser.add_argument("--against", default="")
     given = parser.parse_args()
     chosen = [m for m in given.models.split(";") if m]
     for name in given.cohorts:
-        folds, by_donor = folds_of(name, given.sections), {}
+        folds, by_donor = folds_of(name, given.sections, given.sections_per_donor), {}
         print(f"\n{name}: {len(folds)} folds, {given.seeds} seeds; mean over sections, then donors")
         for model, aligner in models((given.fov,)).items():
             if chosen and model not in chosen:
