@@ -89,6 +89,23 @@ def test_a_damaged_cell_names_its_file(task, tmp_path):
         _ = Results(tmp_path).rows
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_no_flipped_bit_changes_a_row(task, tmp_path, joined):
+    run_study(task, ("mean",), tmp_path)
+    if joined:
+        Store(tmp_path).join(at_least=1)
+    rows, told = Results(tmp_path).rows, 0
+    path = next((tmp_path / ("joined" if joined else "cells")).iterdir())
+    whole = path.read_bytes()
+    for at in range(4, len(whole), 53):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        try:
+            assert Results(tmp_path).rows.equals(rows)
+        except DataAccessError:
+            told += 1
+    assert told > len(whole) / 53 / 2
+
+
 def change(**content):
     return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | content))
 

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,7 @@ class Row:
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 SCHEMA = pa.schema([(f.name, _ARROW[f.type]) for f in fields(Row)])  # type: ignore[index]
 CELL = "cell"  # column of joined files
+COMPRESSED: Any = {"compression": "zstd", "write_page_checksum": True}  # else most flipped bits pass for numbers
 JOINED = SCHEMA.append(pa.field(CELL, pa.string()))
 CELLS_AT_ONCE = 1000  # in memory while they are joined
 
@@ -143,7 +145,7 @@ class Store:
     def joined(self) -> dict[str, Path]:
         """Return the cells that are in a joined file, each with its path."""
         parts = sorted((self.path / "joined").glob("[!.]*.parquet"))
-        return {key: part for part in parts for key in _read(part, [CELL])[CELL].unique().to_pylist()}
+        return {key: part for part in parts for key in _read(part, JOINED, [CELL])[CELL].unique().to_pylist()}
 
     def write(self, key: str, rows: Iterable[Row], predictions: dict[str, np.ndarray]) -> None:
         """Write a cell: predictions first, then the rows whose presence says that it is done."""
@@ -153,7 +155,7 @@ class Store:
         columns = zip(*map(attrgetter(*SCHEMA.names), rows), strict=True)
         table = pa.table([pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
         with write_whole(self._cell(key)) as tmp:
-            pq.write_table(table, tmp, compression="zstd")
+            pq.write_table(table, tmp, **COMPRESSED)
 
     def join(self, *, at_least: int = 1000) -> int:
         """Join the cells that are files of their own, where there are many, and return how many were.
@@ -169,7 +171,7 @@ class Store:
         if added:
             name = hashlib.sha256("".join(path.stem for path in added).encode()).hexdigest()[:24]
             path = self.path / "joined" / f"{name}.parquet"
-            with write_whole(path) as tmp, pq.ParquetWriter(tmp, JOINED, compression="zstd") as writer:
+            with write_whole(path) as tmp, pq.ParquetWriter(tmp, JOINED, **COMPRESSED) as writer:
                 for i in range(0, len(added), CELLS_AT_ONCE):
                     some = [table for cell in added[i : i + CELLS_AT_ONCE] if (table := _try_cell(cell)) is not None]
                     writer.write_table(pa.concat_tables([JOINED.empty_table(), *some]))
@@ -198,7 +200,7 @@ class Store:
                     tables.append(table)
         for part in sorted({joined[k] for k in wanted if k in joined}):
             own = pa.array([k for k in wanted if joined.get(k) == part], pa.string())  # one may be in two parts
-            tables.append(_read(part).filter(pc.field(CELL).isin(own)))
+            tables.append(_read(part, JOINED).filter(pc.field(CELL).isin(own)))
         table = pa.concat_tables([JOINED.empty_table(), *tables])
         place = pc.index_in(table[CELL], value_set=pa.array(wanted, pa.string()))
         table = table.append_column("place", place)
@@ -230,33 +232,33 @@ class Store:
         return self.path / "predictions" / f"{key}.npz"
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return the rows of a file.
+def _read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of a file, or some of its columns.
 
     Raises
     ------
     FileNotFoundError
         If it is not there.
     FormatError
-        If it is damaged.
+        If it is damaged, or of another version.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise FormatError(f"{path} is damaged or of another version; delete it and run again")
             return file.read(columns=columns)
-    except FileNotFoundError:
+    except (FileNotFoundError, FormatError, MemoryError):
         raise
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged; delete it and run again") from error
 
 
 def _try_cell(path: Path) -> pa.Table | None:
     """Return the rows of a cell, with its key; None if its file is gone."""
     try:
-        table = _read(path)
+        table = _read(path, SCHEMA)
     except FileNotFoundError:
         return None
-    if table.schema.names != SCHEMA.names:
-        raise FormatError(f"{path} holds no rows of this version; delete it and run again")
     return table.append_column(CELL, pa.array([path.stem] * len(table), pa.string()))
 
 
