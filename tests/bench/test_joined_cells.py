@@ -94,6 +94,22 @@ def test_a_cell_that_two_runs_have_joined_is_read_once(run):
     assert Results(run).rows.equals(before)
 
 
+def test_one_that_joins_late_does_not_replace_the_whole_file_by_what_it_still_finds(run, monkeypatch):
+    before, read, store, seen = Results(run).rows, store_module._try_cell, Store(run), []
+
+    def read_late(path):
+        seen.append(path)
+        if len(seen) == 5:
+            monkeypatch.setattr(store_module, "_try_cell", read)
+            assert store.join(at_least=1) == 9
+        return read(path)
+
+    monkeypatch.setattr(store_module, "_try_cell", read_late)
+    assert store.join(at_least=1) == 0
+    assert Results(run).rows.equals(before)
+    assert len(list((run / "joined").iterdir())) == 1
+
+
 def test_two_may_join_at_once(run):
     before = Results(run).rows
     with ThreadPoolExecutor(2) as pool:

@@ -170,11 +170,10 @@ class Store:
         added = [path for path in alone if path.stem not in joined]
         if added:
             name = hashlib.sha256("".join(path.stem for path in added).encode()).hexdigest()[:24]
-            path = self.path / "joined" / f"{name}.parquet"
-            with write_whole(path) as tmp, pq.ParquetWriter(tmp, JOINED, **COMPRESSED) as writer:
-                for i in range(0, len(added), CELLS_AT_ONCE):
-                    some = [table for cell in added[i : i + CELLS_AT_ONCE] if (table := _try_cell(cell)) is not None]
-                    writer.write_table(pa.concat_tables([JOINED.empty_table(), *some]))
+            try:
+                _write_joined(self.path / "joined" / f"{name}.parquet", added)
+            except _OvertakenError:
+                return 0
         for path in alone:
             path.unlink(missing_ok=True)
         return len(alone)
@@ -244,13 +243,29 @@ def _read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(schema):
-                raise FormatError(f"{path} is damaged or of another version; delete it and run again")
-            return file.read(columns=columns)
-    except (FileNotFoundError, FormatError, MemoryError):
+            table = file.read(columns=columns) if file.schema_arrow.equals(schema) else None
+    except (FileNotFoundError, MemoryError):
         raise
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged; delete it and run again") from error
+    if table is None:
+        raise FormatError(f"{path} is damaged or of another version; delete it and run again")
+    return table
+
+
+class _OvertakenError(Exception):
+    """Another run joins the same cells."""
+
+
+def _write_joined(path: Path, cells: list[Path]) -> None:
+    """Write cells as one file; raise ``_OvertakenError`` if one is gone, for the file would replace a whole one."""
+    with write_whole(path) as tmp, pq.ParquetWriter(tmp, JOINED, **COMPRESSED) as writer:
+        for i in range(0, len(cells), CELLS_AT_ONCE):
+            tables = [_try_cell(cell) for cell in cells[i : i + CELLS_AT_ONCE]]
+            there = [table for table in tables if table is not None]
+            if len(there) < len(tables):
+                raise _OvertakenError
+            writer.write_table(pa.concat_tables(there))
 
 
 def _try_cell(path: Path) -> pa.Table | None:
