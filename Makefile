@@ -20,7 +20,7 @@ test-min: $(STAMP)  ## run the tests with the lowest versions that pyproject.tom
 	$(VENV)-min/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m pip freeze | grep -E "^torch(vision)?==" > $(VENV)-min/torch.txt
 	$(VENV)-min/bin/uv pip install --quiet --python $(VENV)-min/bin/python --resolution lowest-direct \
-		--constraint $(VENV)-min/torch.txt -e ".[test]"
+		--constraint $(VENV)-min/torch.txt -e ".[test,cpu]"
 	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n 2 --dist loadfile -q -o filterwarnings=default
 
 test-slow: $(STAMP)  ## run the tests that take minutes

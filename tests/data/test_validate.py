@@ -219,6 +219,6 @@ def test_sections_that_are_sound_are_visited_and_the_others_are_not(tmp_path, im
     write_cohort(Cohort(tuple(make_section(n, n, image) for n in ("s1", "s2", "s3"))), tmp_path / "c")
     (tmp_path / "c/sections/s2.h5ad").write_bytes(b"no h5")
     data = image_file.read_bytes()
-    image_file.write_bytes(data[:-60] + bytes(58) + data[-2:])  # whole at both ends
+    image_file.write_bytes(data[:-30] + bytes(28) + data[-2:])  # whole at both ends, for any Pillow
     check_cohort(tmp_path / "c", visit=visited.append)
     assert [(s.id, s.image) for s in visited] == [("s1", None), ("s3", None)]  # sound tables, damaged image
