@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,13 +36,13 @@ class Command:
     resumes
         Whether it goes on at a target that is there; else it refuses one that is whole.
     read
-        Of a target: words of the command that reads what this one wrote, and tells what is damaged.
+        Of a target: reads what the command wrote, and tells what is damaged.
     """
 
     name: str
     job: Callable[[Path], object]
     resumes: bool = False
-    read: Callable[[Path], tuple[object, ...]] | None = None
+    read: Callable[[Path], Callable[[], object]] | None = None
 
 
 def write_inputs(root: Path) -> None:
@@ -88,7 +87,7 @@ def commands(root: Path, fetch: Callable[[Path], object] | None = None) -> list[
         Command("fit", lambda out: ("fit", "color_ridge", cohort, "--set", "alpha=100", "--out", out)),
         Command("predict", lambda out: ("predict", model, cohort, "--out", out), resumes=True),
         Command("embed", lambda out: ("embed", cohort, *color, "--out", out), resumes=True),
-        *(Command(f"bench {suite}", partial(_bench, root, suite), resumes=True, read=_report) for suite in SUITES),
+        *(Command(f"bench {suite}", partial(_bench, root, suite), resumes=True, read=_read_run) for suite in SUITES),
         Command("complete", lambda out: ("complete", cohort, *MEDIAN, "--out", out)),
         Command("data import", lambda out: ("data", "import", root / "source", *AS_H5AD, "--out", out)),
         Command("data convert", lambda out: ("data", "convert", cohort, "--to", "h5ad", "--out", out)),
@@ -101,8 +100,17 @@ def commands(root: Path, fetch: Callable[[Path], object] | None = None) -> list[
     return found + ([Command("data fetch", fetch, resumes=True)] if fetch else [])
 
 
-def _report(out: Path) -> tuple[object, ...]:
-    return ("bench", "report", out)
+def _read_run(out: Path) -> Callable[[], object]:
+    from hescribe.bench.results import Results
+    from hescribe.bench.store import Store
+
+    def read() -> None:
+        for path in out.rglob("run.json"):
+            for cell in Results(path.parent).finished:
+                Store(path.parent).read([cell["key"]])
+                Store(path.parent).read_predictions(cell["key"])
+
+    return read
 
 
 def _bench(root: Path, suite: str, out: Path) -> tuple[object, ...]:
@@ -114,7 +122,8 @@ def _bench(root: Path, suite: str, out: Path) -> tuple[object, ...]:
 def contents(out: Path) -> dict[str, str]:
     """Return what a command wrote: by path, a hash of all but measurements and what is begun but not finished.
 
-    Rows of a benchmark are compared as rows: their files also hold seconds and memory.
+    Rows of a benchmark are compared as rows: their files also hold seconds and memory. Of its ledger, which only grows,
+    the whole lines are compared: one that was torn stays, and is counted again.
     """
     found = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file() and ".tmp" not in p.name):
@@ -123,18 +132,26 @@ def contents(out: Path) -> dict[str, str]:
 
 
 def _hash(path: Path) -> str:
+    try:
+        content = _comparable(path)
+    except Exception as error:  # noqa: BLE001 - whatever a library says of a damaged file: it is not what was written
+        return f"damaged: {error}"
+    return hashlib.sha256(content).hexdigest()
+
+
+def _comparable(path: Path) -> bytes:
+    """Return the part of a file that two runs have in common."""
     if path.suffix == ".parquet" and path.parent.name in {"cells", "joined"}:
         from pyarrow import parquet
 
         from hescribe.bench.store import MEASUREMENTS
 
-        table = parquet.ParquetFile(path).read()
+        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
         table = table.select([c for c in table.column_names if c not in MEASUREMENTS])
-        return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+        return repr(table.to_pydict()).encode()
+    if path.name == "ledger.jsonl":
+        return b"\n".join(sorted({x for x in path.read_bytes().splitlines() if x.endswith(b"]")}))
+    if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
-            return hashlib.sha256(b"".join(k.encode() + arrays[k].tobytes() for k in sorted(arrays))).hexdigest()
-    content = path.read_bytes()
-    if path.suffix == ".json":
-        content = MEASURED.sub(b"", content)
-    return hashlib.sha256(content).hexdigest()
+            return b"".join(k.encode() + arrays[k].tobytes() for k in sorted(arrays))
+    return MEASURED.sub(b"", path.read_bytes()) if path.suffix == ".json" else path.read_bytes()

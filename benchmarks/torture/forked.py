@@ -40,6 +40,7 @@ def run(
     *,
     kill_after_s: float | None = None,
     limits: dict[int, int] | None = None,
+    clock_s: float = 0.0,
 ) -> Done:
     """Run words of the command line, or a function, in a fork of this process.
 
@@ -53,19 +54,24 @@ def run(
         When SIGKILL comes; never by default.
     limits
         Of the process, by their number in ``resource``.
+    clock_s
+        How much later its clock is than ours.
     """
     begin = time.perf_counter()
     pid = os.fork()
     if pid == 0:
-        _be_child(job, log, limits or {})
+        _be_child(job, log, limits or {}, clock_s)
     code = _wait(pid, None if kill_after_s is None else begin + kill_after_s)
     return Done(code, log.read_text(errors="replace"), time.perf_counter() - begin)
 
 
-def _be_child(job: "tuple[object, ...] | Callable[[], object]", log: Path, limits: dict[int, int]) -> None:
-    code = 1
+def _be_child(
+    job: "tuple[object, ...] | Callable[[], object]", log: Path, limits: dict[int, int], clock_s: float
+) -> None:
+    code, now = 1, time.time
     try:
         os.setsid()
+        time.time = lambda: now() + clock_s
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)

@@ -16,7 +16,8 @@ class Subject:
     """A command, and what it writes when nobody disturbs it."""
 
     def __init__(self, command: Command, root: Path) -> None:
-        self.command, self.out = command, root / "out"
+        self.command, self.out = command, root / "disk" / "out"
+        self.out.parent.mkdir()
         self.log, self.cache = root / "log.txt", Path(os.environ["HESCRIBE_CACHE"])
         self.reset()
         first = self.run()
@@ -58,9 +59,9 @@ class Subject:
         return [p for place in places if place.exists() for p in place.rglob(".*.tmp*")]
 
 
-def torture(command: Command, root: Path, n_kills: int, rng: random.Random) -> tuple[str, bool]:
+def torture(subject: Subject, n_kills: int, rng: random.Random) -> tuple[str, bool]:
     """Return a line for the log, and whether all went well."""
-    subject = Subject(command, root)
+    command = subject.command
     n_killed = n_early = n_wrong = n_tries = 0
     problems, left = [], 0
     subject.reset()
