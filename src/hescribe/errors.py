@@ -29,8 +29,8 @@ class SchemaError(InputError):
         super().__init__(one if len(problems) < 2 else f"{where} has {len(problems)} problems:{more}")
 
 
-class NotFittedError(HescribeError, RuntimeError):
-    """A learned method was called before ``fit``."""
+class NotFittedError(HescribeError, RuntimeError, AttributeError):
+    """A learned method was called before ``fit``, or lacks what ``fit`` leaves behind."""
 
 
 class UnknownNameError(InputError, LookupError):

@@ -7,7 +7,7 @@ without code of its own.
 
 import difflib
 from dataclasses import fields, replace
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -77,6 +77,16 @@ class Params:
         """Raise ``NotFittedError`` unless ``fit`` has left something behind."""
         if not self.get_fitted():
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(cohort) first")
+
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of what ``fit`` leaves behind that it is not there."""
+            if name.endswith("_") and not name.startswith("_"):
+                raise NotFittedError(
+                    f"this {type(self).__name__} has no {name}: it is not fitted, or was read from a damaged folder"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_fitted(self) -> dict[str, Any]:
         """Return what ``fit`` learned, by attribute name."""

@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -269,3 +270,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_wrong_parameters_are_refused(write_xenium, params):
     with pytest.raises(InputError, match=r"spot|min_qv"):
         read(write_xenium(), **params)
+
+
+def test_a_code_without_a_name_is_damage(monkeypatch, tmp_path):
+    names = pa.DictionaryArray.from_arrays(pa.array([0, 7]), pa.array(["ERBB2"]), safe=False)
+    places, quality = pa.array([1.0, 2.0]), pa.array([40.0, 40.0])
+    chunk = pa.record_batch([names, places, places, quality], ["feature_name", "x_location", "y_location", "qv"])
+    monkeypatch.setattr("hescribe.data.readers.transcripts._read_chunks", lambda path: [chunk])
+    with pytest.raises(FormatError, match="refers to names that it does not hold"):
+        sum_transcripts(tmp_path / "transcripts.parquet", 55.0, 20.0)

@@ -13,7 +13,7 @@ from tests.fuzz.targets import TARGETS, TOKEN, scene
 
 from hescribe.data.slide import open_image
 from hescribe.data.stated_mpp import read_stated_mpp
-from hescribe.data.untrusted import check_parquet, open_h5, parse_json, read_npy, read_packed
+from hescribe.data.untrusted import HEAP, check_parquet, open_h5, parse_json, read_npy, read_packed
 from hescribe.errors import DataAccessError, FormatError, HescribeError, SchemaError
 from hescribe.slide.bag_files import read_bags
 from hescribe.view.scene import read_scene
@@ -77,6 +77,20 @@ def npy_head(shape):
     return damage
 
 
+def no_places(path):
+    with h5py.File(path, "r+") as file:
+        del file["obsm/spatial_um"]
+        file.create_group("obsm/spatial_um").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+
+
+def endless_heap(path):
+    """Let the first text of a heap be free space of no size."""
+    content = bytearray(path.read_bytes())
+    first = content.index(HEAP) + 16
+    content[first : first + 16] = bytes(16)
+    path.write_bytes(content)
+
+
 HD = "colon/outs/binned_outputs/square_016um"
 MATRIX = "filtered_feature_bc_matrix.h5"
 FOUND = [
@@ -103,6 +117,13 @@ FOUND = [
     ("prediction", "P/s0.h5ad", h5("layers/lower", put(lambda v: v[:-1])), "of shape .48, 4. for 49 spots"),
     ("h5ad", "two.h5ad", h5("obs/donor/categories", put(lambda v: v[None])), "of obs holds lists"),
     ("prediction", "P/s0.h5ad", h5("obsm/spatial_um", put(lambda v: v[0, 0])), "does not say where each spot lies"),
+    ("prediction", "P/s0.h5ad", no_places, "does not say where each spot lies"),
+    ("prediction", "P/s0.h5ad", lambda p: h5py.File(p, "r+").__delitem__("obsm/spatial_um"), "does not say where each"),
+    ("prediction", "P/s0.h5ad", endless_heap, "an object of its heap has no end"),
+    ("h5ad", "one.h5ad", endless_heap, "an object of its heap has no end"),
+    ("visium_hd", f"{HD}/{MATRIX}", h5("matrix/indptr", put(lambda v: v * (v < v[-1]))), "a row ends before it starts"),
+    ("model", "M/model.json", text(b'"genes_"', b'"other_"'), "has no genes_: it is not fitted"),
+    ("pairs", "pairs/pairs.json", text(b'"n_dims": [3, 2]', b'"n_dims": [3, Infinity]'), "pairs.json is damaged"),
     ("visium", f"sample/outs/{MATRIX}", h5("matrix/data", put(lambda v: v.astype("f2"))), "counts are whole numbers"),
     ("model", "M/model.json", text(b'"n_rings": 0', b'"n_rings": 2147483647'), "n_rings must be from 0 to 100"),
     ("aligner", "M/aligner.json", text(b'"name": "pca"', b'"name": 7'), "describes no aligner of this version"),

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import mmap
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 from pyarrow import parquet
+from scipy import sparse
 
 from hescribe.errors import FormatError, HescribeError
 
 FREE_BYTES = 256 << 20  # may be claimed whatever the file holds
 RATIO = 3000.0  # bytes in memory for a byte on disk; deflate reaches 1032, LZW 2700
 GZIP_RATIO = 300.0  # of text
+HEAP = b"GCOL\1\0\0\0"  # begins a heap of texts in HDF5
 MAX_DIGITS = 19  # of an integer in 64 bits
 
 
@@ -83,8 +87,25 @@ def open_h5(path: Path, what: str = "is damaged or no HDF5 file") -> Iterator[h5
         in another file.
     """
     with named_damage(path, what), h5py.File(path) as file:
+        _check_heaps(path)
         file.visititems(lambda name, node: _check_node(name, node, path))
         yield file
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse a heap of texts with an object that does not end inside it: libhdf5 would read it for ever."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        heap = content.find(HEAP)
+        while heap >= 0:
+            end = min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+            at = heap + 16
+            while at + 16 <= end:
+                number, n_bytes = struct.unpack_from("<H6xQ", content, at)
+                step = 16 + (n_bytes + 7) // 8 * 8 if number else n_bytes  # number 0 is what is free
+                if not 0 < step <= end - at:
+                    raise FormatError(f"{path} is damaged: an object of its heap has no end; get the file again")
+                at += step
+            heap = content.find(HEAP, heap + 8)
 
 
 def _check_node(name: str, node: h5py.Dataset | h5py.Group, path: Path) -> None:
@@ -92,6 +113,24 @@ def _check_node(name: str, node: h5py.Dataset | h5py.Group, path: Path) -> None:
         if node.external or node.is_virtual:
             raise FormatError(f"{path} keeps {name} in another file; write it as one file")
         check_claim(node.size * node.dtype.itemsize if node.shape else 0, node.id.get_storage_size(), path)
+
+
+def check_sparse(matrix: sparse.csr_matrix | sparse.csc_matrix) -> None:
+    """Raise ``ValueError`` if the parts of a matrix contradict each other: scipy reads beyond memory by them.
+
+    Its own check passes over the starts of rows where the last of them says that the matrix is empty.
+
+    Examples
+    --------
+    >>> parts = np.ones(2), np.array([0, 0]), np.array([0, 2, 0])
+    >>> check_sparse(sparse.csr_matrix(parts, shape=(2, 3)))
+    Traceback (most recent call last):
+    ...
+    ValueError: a row ends before it starts
+    """
+    matrix.check_format(full_check=True)
+    if (np.diff(matrix.indptr) < 0).any():
+        raise ValueError(f"a {'row' if matrix.format == 'csr' else 'column'} ends before it starts")
 
 
 def read_npy(path: Path, *, in_memory: bool = True) -> np.ndarray:

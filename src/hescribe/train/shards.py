@@ -64,7 +64,7 @@ class PairShards:
             index = parse_json((folder / INDEX).read_bytes(), folder / INDEX)
             (n_image, n_expression), n_rows = map(int, index["n_dims"]), tuple(map(int, index["n_rows"]))
             found = cls(folder, n_rows, (n_image, n_expression), index["key"], format=index["format"])
-        except (FormatError, ValueError, KeyError, TypeError) as error:
+        except (FormatError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise FormatError(f"{folder / INDEX} is damaged; remove {folder} and write the pairs again") from error
         except OSError as error:
             raise DataAccessError(f"{folder} holds no pairs: {INDEX} cannot be read; write them again") from error

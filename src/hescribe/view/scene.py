@@ -68,7 +68,7 @@ class View:
     @cached_property
     def xy_um(self) -> np.ndarray:
         """Centres of the spots, shape ``(n_spots, 2)`` float32."""
-        xy_um = np.asarray(self._obsm if self.predicted is not None else self._section.xy_um, dtype=np.float32)
+        xy_um = self._obsm if self.predicted is not None else self._section.xy_um.astype(np.float32)
         if xy_um.shape != (len(self._obs), 2) or not np.isfinite(xy_um).all():
             raise FormatError(f"section {self.id} does not say where each spot lies; predict it again")
         return xy_um
@@ -184,7 +184,9 @@ class View:
 
     @cached_property
     def _obsm(self) -> np.ndarray:
-        return np.asarray(self._read("obsm")[keys.SPATIAL_UM])
+        found = self._read("obsm").get(keys.SPATIAL_UM)
+        is_numbers = isinstance(found, np.ndarray) and found.dtype.kind in "fiu"
+        return found.astype(np.float32) if is_numbers else np.empty(0, dtype=np.float32)
 
     @cached_property
     def _has_interval(self) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from hescribe.data.readers.matrix_market import read_matrix_market
-from hescribe.data.untrusted import open_h5, read_packed
+from hescribe.data.untrusted import check_sparse, open_h5, read_packed
 from hescribe.errors import DataAccessError, FormatError, SchemaError
 
 FILTERED = "filtered_feature_bc_matrix"
@@ -116,7 +116,7 @@ def _read_h5(path: Path) -> Matrix:
         barcodes, features = _text(matrix["barcodes"]), _to_features(matrix)
         # Genes by spots in compressed columns is spots by genes in compressed rows.
         counts = sparse.csr_matrix(parts, shape=(n_barcodes, n_features))
-        counts.check_format(full_check=True)
+        check_sparse(counts)
     return Matrix(path, counts, barcodes, features)
 
 

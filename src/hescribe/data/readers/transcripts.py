@@ -93,7 +93,7 @@ def sum_transcripts(path: Path, side_um: float, min_qv: float) -> Squares:
     SchemaError
         If a column is missing, a coordinate is negative or missing, or coordinates cannot be um.
     """
-    sums = _Sums()
+    sums = _Sums(path)
     n_seen = n_uncertain = n_controls = 0
     far_um = np.zeros(2)
     for chunk in track(_read_chunks(path), "summing transcripts"):
@@ -118,7 +118,8 @@ def sum_transcripts(path: Path, side_um: float, min_qv: float) -> Squares:
 class _Sums:
     """Counts by key, merged whenever the chunks' own sums have outgrown them."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._codes: dict[str, int] = {}
         self._keys, self._counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -136,6 +137,8 @@ class _Sums:
         here = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.dictionary.to_pylist()]
         code_of = np.array([self._codes.setdefault(n, len(self._codes)) for n in here] or [0], dtype=np.int64)
         index = np.asarray(names.indices.cast(pa.int64()).fill_null(-1))  # without a name: no gene
+        if index.max(initial=-1) >= max(len(here), 1):
+            raise FormatError(f"{self._path} is damaged: column {FEATURE!r} refers to names that it does not hold")
         if IS_GENE in chunk.schema.names:
             is_gene = np.asarray(chunk[IS_GENE].fill_null(False), dtype=bool)  # noqa: FBT003 - arrow's own
         elif CATEGORY in chunk.schema.names:

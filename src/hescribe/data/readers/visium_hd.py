@@ -11,14 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from pyarrow import parquet
 from scipy import sparse
 
 from hescribe.data.readers.base import MIN_OVERLAP, RawSection, find_samples, name_sample
 from hescribe.data.readers.tenx_matrix import Matrix, has_matrix, name_genes, read_matrix
 from hescribe.data.readers.visium import BARCODE, COL, IN_TISSUE, POSITIONS, ROW, X_PX, Y_PX, find_reduced_image
-from hescribe.data.untrusted import parse_json
+from hescribe.data.untrusted import named_damage, parse_json
 from hescribe.errors import DataAccessError, FormatError, InputError, SchemaError
 from hescribe.params import Params
 from hescribe.progress import track
@@ -102,16 +101,12 @@ def _read_positions(path: Path) -> pd.DataFrame:
     """Return the bins under tissue by barcode; the others, most of 11 million at 2 um, are not kept."""
     if not path.is_file():
         raise DataAccessError(f"{path} is missing: the bins have no places")
-    try:
+    with named_damage(path, "is damaged or no table of bin positions"):
         if missing := [c for c in POSITIONS if c not in parquet.read_schema(path).names]:
             raise SchemaError(str(path), [f"column {c!r} is missing" for c in missing])
         wanted = [c for c in POSITIONS if c != IN_TISSUE]
         table = parquet.read_table(path, columns=wanted, filters=[(IN_TISSUE, "=", 1)])
         places = table.to_pandas().set_index(BARCODE).astype({ROW: np.int64, COL: np.int64})
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        if isinstance(error, SchemaError):
-            raise
-        raise FormatError(f"{path} is damaged or no table of bin positions: {error}") from error
     problems = []
     if places.index.has_duplicates:
         problems.append(f"bin {places.index[places.index.duplicated()][0]} is listed twice")
