@@ -119,6 +119,7 @@ FOUND = [
     ("prediction", "P/s0.h5ad", h5("obsm/spatial_um", put(lambda v: v[0, 0])), "does not say where each spot lies"),
     ("prediction", "P/s0.h5ad", no_places, "does not say where each spot lies"),
     ("prediction", "P/s0.h5ad", lambda p: h5py.File(p, "r+").__delitem__("obsm/spatial_um"), "does not say where each"),
+    ("visium_v3", "sample/outs/spatial/tissue_positions.csv", text(b"CELL13-1", b"\0"), "line 15 names no spot"),
     ("prediction", "P/s0.h5ad", endless_heap, "an object of its heap has no end"),
     ("h5ad", "one.h5ad", endless_heap, "an object of its heap has no end"),
     ("visium_hd", f"{HD}/{MATRIX}", h5("matrix/indptr", put(lambda v: v * (v < v[-1]))), "a row ends before it starts"),

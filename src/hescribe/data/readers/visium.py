@@ -80,12 +80,15 @@ def _read_positions(folder: Path) -> pd.DataFrame:
     try:
         with path.open() as file:
             has_head = file.readline().startswith(BARCODE)
-        table = pd.read_csv(path, header=0 if has_head else None, names=None if has_head else list(POSITIONS))
+        names = None if has_head else list(POSITIONS)
+        table = pd.read_csv(path, header=0 if has_head else None, names=names, dtype={BARCODE: str})
         table = table.set_index(BARCODE)[list(POSITIONS[1:])].apply(pd.to_numeric)
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"{path} is no table of spot positions: {error}") from error
     problems = []
-    if table.index.has_duplicates:
+    if table.index.hasnans:
+        problems.append(f"line {np.flatnonzero(table.index.isna())[0] + 1 + has_head} names no spot")
+    elif table.index.has_duplicates:
         problems.append(f"spot {table.index[table.index.duplicated()][0]} is listed twice")
     if len(empty := table.index[table.isna().any(axis=1)]):
         problems.append(f"the line of spot {empty[0]} lacks a number; the file may be truncated")

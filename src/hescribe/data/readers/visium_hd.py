@@ -108,7 +108,9 @@ def _read_positions(path: Path) -> pd.DataFrame:
         table = parquet.read_table(path, columns=wanted, filters=[(IN_TISSUE, "=", 1)])
         places = table.to_pandas().set_index(BARCODE).astype({ROW: np.int64, COL: np.int64})
     problems = []
-    if places.index.has_duplicates:
+    if places.index.hasnans:
+        problems.append("a bin under tissue has no name")
+    elif places.index.has_duplicates:
         problems.append(f"bin {places.index[places.index.duplicated()][0]} is listed twice")
     if (twice := places.duplicated([ROW, COL])).any():
         problems.append(f"two bins share the place of {places.index[twice][0]} on the array")
