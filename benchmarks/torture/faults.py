@@ -289,13 +289,13 @@ FEATURELESS = dict.fromkeys(
     ("bench completion", "bench spade", "complete", "data import", "data convert", "data prepare", "data check",
      "view --export", "model card", "data fetch"),
     "embeds no image, and so remembers nothing",
-)  # fmt: skip
+) | {"analyse": "embeds images only where there are regions to compare, which these sections have not"}  # fmt: skip
 WHOLE_ONLY = dict.fromkeys(
     ("fit", "complete", "data import", "data convert", "data prepare"), "refuses a target that is there"
 )
 ALL_BUT_FETCH = dict.fromkeys(
     ("fit", "predict", "embed", "bench prediction", "bench completion", "bench spared", "bench hescape", "bench spade",
-     *FEATURELESS.keys() - {"data fetch"}, "analyse"),
+     *FEATURELESS.keys() - {"data fetch"}),
     "asks no host",
 )  # fmt: skip
 FAULTS = (
