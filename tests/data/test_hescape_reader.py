@@ -33,6 +33,13 @@ def encode(pixels):
     return {"bytes": out.getvalue(), "path": None}
 
 
+def broken_png():
+    """A picture whose second part of several has no name: PIL raises a SyntaxError for it."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    first, *parts = encode(noise)["bytes"].split(b"IDAT")
+    return first + b"IDAT" + parts[0] + b"\x8e\x84\xcd\xf8" + b"IDAT".join(parts[1:])
+
+
 def decode(image):
     return np.asarray(Image.open(io.BytesIO(image["bytes"])))
 
@@ -192,6 +199,13 @@ def without(column):
                 to_table([{**r, "image": {"bytes": b"no image", "path": None}} for r in rows]),
             ),
             FormatError, "is no image",
+        ),
+        (
+            lambda folder, rows: write(
+                folder / "data-00000-of-00002.arrow",
+                to_table([{**r, "image": {"bytes": broken_png(), "path": None}} for r in rows]),
+            ),
+            FormatError, "is no image; fetch the file again: broken PNG file",
         ),
         (lambda folder, rows: (folder / "genes.txt").unlink(), InputError, "does not name its genes; give --set"),
     ],

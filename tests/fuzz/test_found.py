@@ -83,6 +83,12 @@ def no_places(path):
         file.create_group("obsm/spatial_um").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
 
+def without_fov(path):
+    content = json.loads(path.read_text())
+    del content["params"]["fov_um"]
+    path.write_text(json.dumps(content))
+
+
 def endless_heap(path):
     """Let the first text of a heap be free space of no size."""
     content = bytearray(path.read_bytes())
@@ -120,6 +126,10 @@ FOUND = [
     ("prediction", "P/s0.h5ad", no_places, "does not say where each spot lies"),
     ("prediction", "P/s0.h5ad", lambda p: h5py.File(p, "r+").__delitem__("obsm/spatial_um"), "does not say where each"),
     ("visium_v3", "sample/outs/spatial/tissue_positions.csv", text(b"CELL13-1", b"\0"), "line 15 names no spot"),
+    ("prediction", "cohort/sections/s0.h5ad", h5("obs/_index", put(lambda v: v[[0, 0, *range(2, len(v))]])), "twice"),
+    ("aligner", "M/aligner.json", text(b'"dropout": 0.2', b'"dropout": -2'), "must be between 0 and 0.99, got -2"),
+    ("aligner", "M/aligner.json", without_fov, "inputs were scaled in training"),
+    ("xenium_csv", "transcripts.csv.gz", packed(b"transcript_id", b"\xff"), "no table of transcripts"),
     ("prediction", "P/s0.h5ad", endless_heap, "an object of its heap has no end"),
     ("h5ad", "one.h5ad", endless_heap, "an object of its heap has no end"),
     ("visium_hd", f"{HD}/{MATRIX}", h5("matrix/indptr", put(lambda v: v * (v < v[-1]))), "a row ends before it starts"),

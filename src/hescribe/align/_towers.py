@@ -229,6 +229,7 @@ class TowerAligner(Params):
         from hescribe.encode.trainable import load_trained  # noqa: PLC0415 - imports torch
         from hescribe.train.loop import seeded  # noqa: PLC0415 - imports torch
 
+        self.check_params()
         fitted = self.fitted_heads()
         with seeded(0):
             load_trained(self.expression_head(len(fitted.scale.mean)), fitted.expression_weights)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hescribe.errors import InputError
+
 CONSTANT = 1e-3  # a feature with less than this share of the median sd is constant: rounding must not be blown up
 LIMIT = 10.0  # sd; a channel that was nearly silent in training must not shout on another scanner
 
@@ -36,7 +38,18 @@ class Scale:
         return cls(mean, np.full(x.shape[1], sd or np.inf, dtype=x.dtype))
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Return standardised inputs, cut at 10 sd; constant ones are 0."""
+        """Return standardised inputs, cut at 10 sd; constant ones are 0.
+
+        Raises
+        ------
+        InputError
+            If there are not as many as the scale was taken of.
+        """
+        if x.shape[-1] != self.mean.shape[-1]:
+            raise InputError(
+                f"{self.mean.shape[-1]} inputs were scaled in training, and {x.shape[-1]} are read now: the encoder or "
+                "its fields of view are others; fit again"
+            )
         out = x - self.mean
         out /= self.sd  # in place: at 10^5 spots each further copy costs as much as the arithmetic
         return np.clip(out, -LIMIT, LIMIT, out=out)

@@ -206,6 +206,8 @@ class View:
     def _measure(self, gene: str) -> np.ndarray:
         """Return log-normalised counts of the spots shown, NaN where a spot is no target or was not measured."""
         section = self._section
+        if not section.table.obs_names.is_unique:
+            raise FormatError(f"{self.counts} names a spot twice; bring the cohort in again")
         if gene not in section.genes:
             return np.full(len(self.xy_um), np.nan, dtype=np.float32)
         at = list(section.genes).index(gene)

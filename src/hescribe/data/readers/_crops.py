@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.spatial import cKDTree
 
-from hescribe.errors import FormatError, SchemaError
+from hescribe.data.untrusted import named_damage
+from hescribe.errors import SchemaError
 
 N_COMPARED = 40  # pairs of neighbours whose crops are compared
 SAME = 20.0  # grey levels between two copies of one place; more is not the compression of images
@@ -49,10 +50,8 @@ class Crops:
         """
         value = self.encoded[i].as_py()
         data: Any = value.get("bytes") if isinstance(value, dict) else value
-        try:
+        with named_damage(f"the crop of row {i}", "is no image; fetch the file again"):
             return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        except (UnidentifiedImageError, OSError, TypeError) as error:
-            raise FormatError(f"the crop of row {i} is no image ({error}); fetch the file again") from error
 
     def place(self, i: int) -> tuple[np.ndarray, int, int]:
         """Return the crop of a spot, and where its upper left pixel lies on the slide: column and row."""

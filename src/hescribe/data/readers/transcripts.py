@@ -194,7 +194,12 @@ def _read_chunks(path: Path) -> Iterator[pa.RecordBatch]:
                 _check_columns(lines.schema.names, path)
                 for batch in lines:
                     yield _to_types(batch.select([c for c in wanted if c in lines.schema.names]), path)
-    except (OSError, KeyError, pa.ArrowException) as error:  # KeyError: a column of lists has no plain name
+    except (
+        OSError,
+        KeyError,
+        UnicodeDecodeError,
+        pa.ArrowException,
+    ) as error:  # KeyError: a column of lists has no name
         raise FormatError(f"{path} is damaged or no table of transcripts: {error}") from error
 
 
