@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from tests.old_folders import without_checksum
 from typer.testing import CliRunner
 
 from hescribe.align.base import aligners
@@ -17,7 +18,7 @@ from hescribe.align.robust import RobustAligner
 from hescribe.align.spade import SpadeAligner, procrustes
 from hescribe.bench.aligner_folder import fit_aligner, read_aligner, write_aligner
 from hescribe.bench.components import create_component
-from hescribe.bench.model_folder import WEIGHTS
+from hescribe.bench.model_folder import ALIGNER_INDEX, WEIGHTS
 from hescribe.bench.protocols import read_protocol
 from hescribe.cli.app import app
 from hescribe.data.cohort import Cohort
@@ -177,6 +178,9 @@ def test_a_folder_embeds_as_the_fit_did_and_keeps_the_clusters(folders, cohort):
 def test_weights_of_another_head_are_not_loaded(folders, cohort, tmp_path):
     shutil.copytree(folders[0], tmp_path / "mixed")
     shutil.copy(folders[1] / WEIGHTS, tmp_path / "mixed" / WEIGHTS)
+    with pytest.raises(FormatError, match=r"is not the file that aligner.json was written with"):
+        read_aligner(tmp_path / "mixed")
+    without_checksum(tmp_path / "mixed" / ALIGNER_INDEX)
     with pytest.raises(FormatError, match="does not fit"):
         read_aligner(tmp_path / "mixed")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.stats import rankdata
+from tests.old_folders import without_checksum
 
 from hescribe import keys
 from hescribe.bench.doubt import find_doubts
@@ -136,6 +137,9 @@ def test_a_folder_that_lost_a_part_of_its_looks_is_refused(model, tmp_path):
     arrays = load_file(tmp_path / "m/weights.safetensors")
     del arrays["looks/spread"]
     save_file(arrays, tmp_path / "m/weights.safetensors")
+    with pytest.raises(FormatError, match=r"is not the file that model.json was written with; fit the model again"):
+        read_model(tmp_path / "m")
+    without_checksum(tmp_path / "m/model.json")
     with pytest.raises(FormatError, match=r"looks of the training images \(spread\)"):
         read_model(tmp_path / "m")
 

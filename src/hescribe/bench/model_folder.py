@@ -1,5 +1,6 @@
 """A fitted model on disk: ``model.json`` for people and programs, ``weights.safetensors`` for arrays."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -34,6 +35,7 @@ SINCE: dict[int, dict[str, Any]] = {
     2: {"tissue": []}, 3: {"held_out": [], "choice": None}, 4: {"interval": None, "chosen_on": [], "image_mpp": None},
 }  # fmt: skip
 INDEX, ALIGNER_INDEX, WEIGHTS = "model.json", "aligner.json", "weights.safetensors"
+CHECKSUM = "weights_sha256"  # of the weights, in the index
 INTERVAL, LOOKS = "interval/", "looks/"  # before the names of their arrays
 
 
@@ -191,12 +193,12 @@ def write_parts(
         If it cannot be written.
     """
     with write_whole_folder(path) as tmp:
-        (tmp / index).write_text(json.dumps(content, indent=1))
         try:
             save_file(arrays, tmp / WEIGHTS)
             (tmp / WEIGHTS).chmod(0o644)  # it comes readable by its owner alone, unlike the rest
         except SafetensorError as error:  # an OSError in other clothes
             raise DataAccessError(f"{path} cannot be written: {error}") from error
+        (tmp / index).write_text(json.dumps({**content, CHECKSUM: _checksum(tmp / WEIGHTS)}, indent=1))
         if also is not None:
             also(tmp)
 
@@ -216,9 +218,18 @@ def read_parts(path: Path, index: str) -> tuple[dict[str, Any], dict[str, np.nda
             raise DataAccessError(f"{path} is no model folder: {name} is missing")
     try:
         content, arrays = parse_json((path / index).read_bytes(), index), load_file(path / WEIGHTS)
+        checksum = _checksum(path / WEIGHTS)
     except (ValueError, SafetensorError, OSError) as error:  # FormatError is an OSError
         raise FormatError(f"{path} is damaged ({error}); fit the model again") from error
-    return content if isinstance(content, dict) else {}, arrays
+    content = content if isinstance(content, dict) else {}
+    if content.pop(CHECKSUM, checksum) != checksum:  # folders of older versions state none
+        raise FormatError(f"{path / WEIGHTS} is not the file that {index} was written with; fit the model again")
+    return content, arrays
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_model(path: Path) -> FittedModel:
