@@ -48,6 +48,7 @@ def test_every_measured_gene_is_predicted_and_the_panel_as_before(wide, panel_mo
     pd.testing.assert_frame_equal(all_of_them[list(before)], before, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_gene_has_the_scores_that_a_panel_with_it_gives(raw_cohort):
     """A panel is scored by the cells of a benchmark; the penalty is given, for it would be chosen on another panel."""
     model = create_model("color_ridge:alpha=100.0")
@@ -112,6 +113,7 @@ def test_it_survives_the_disk(wide, raw_cohort, tmp_path):
     pd.testing.assert_frame_equal(predicted(restored, raw_cohort[0]), predicted(wide, raw_cohort[0]))
 
 
+@pytest.mark.slow
 def test_a_single_donor_gets_all_genes_untested_with_intervals_from_its_blocks(raw_cohort):
     one = raw_cohort.where(lambda s: s.donor == "D0")
     wide = add_genes(fit_model(create_model("color_ridge"), one, RULE), one, RULE)

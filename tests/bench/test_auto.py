@@ -69,6 +69,7 @@ def test_a_cohort_without_signal_is_refused(raw_cohort):
         fit_chosen(choice, raw_cohort, RULE)
 
 
+@pytest.mark.slow
 def test_one_donor_is_judged_on_blocks_and_the_choice_says_so(raw_cohort):
     one = raw_cohort.where(lambda s: s.donor == "D0")
     choice = choose_model(one, RULE, OFFLINE)

@@ -150,6 +150,7 @@ def test_a_folder_whose_looks_do_not_fit_together_is_refused(model, tmp_path):
         read_model(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_a_folder_without_looks_keeps_the_score_of_its_predictor(model, new, tmp_path):
     write_model(tmp_path / "m", replace(model, looks=None))
     restored = read_model(tmp_path / "m")

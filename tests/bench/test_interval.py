@@ -124,6 +124,7 @@ def test_a_fitted_model_predicts_intervals_that_hold_most_of_a_new_donor(model):
     assert table.uns["hescribe"]["interval"].endswith("this rests on 6 held-out donors")
 
 
+@pytest.mark.slow
 def test_the_residuals_are_those_of_donors_that_the_fit_had_not_seen(model):
     """One nearest neighbour is exact on what it has seen: seen donors would leave no residual at all."""
     info = model.info.interval

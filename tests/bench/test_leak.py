@@ -200,6 +200,7 @@ def test_the_meter_starts_from_the_honest_score(measured):
         assert line.n_donors == 3
 
 
+@pytest.mark.slow
 def test_depth_alone_gains_where_it_stays_in_the_target(measured):
     by_name = {x.shortcut: x for x in measured[1]}
     for name in ("gene_axis", "raw_counts"):

@@ -78,6 +78,7 @@ def test_chance_is_averaged_as_the_score_is(results):
     assert score.chance == pytest.approx(shuffled.groupby("seed")["value"].mean().mean())
 
 
+@pytest.mark.slow
 def test_its_scores_are_those_of_the_paper_and_one_without_depth(results):
     assert {s.metric for s in results.scores} == {"pearson", "pearson_top50", "mse", "mae", "pearson_depth_partial"}
 

@@ -189,6 +189,7 @@ def test_fit_refuses_controls_and_taken_targets(cohort, model):
     assert "exists; choose another name" in told("fit", "mean", cohort, "--out", model)
 
 
+@pytest.mark.slow
 def test_fit_auto_shows_what_it_looked_at_and_says_what_it_picked(cohort, tmp_path):
     words = ("fit", "auto", cohort, "--models", "mean,color_ridge,knn:encoder=color:k=5", "--out")
     shown = invoke(*words, tmp_path / "M")
@@ -265,6 +266,7 @@ def test_predict_takes_a_cohort_a_section_and_an_image(cohort, model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "P2").iterdir()) == ["report.html", "s1.h5ad", "s1.png"]
 
 
+@pytest.mark.slow
 def test_predict_names_the_training_spots_that_predictions_rest_on(cohort, model, tmp_path):
     given("fit", "knn", cohort, "--out", tmp_path / "K", "--set", "encoder=color", "--set", "k=3")
     given("predict", tmp_path / "K", cohort / "sections/s1.h5ad", "--out", tmp_path / "P", "--explain")

@@ -76,6 +76,7 @@ def test_it_beats_what_section_and_neighbours_say_on_a_new_donor(fitted, train, 
     assert error(fitted, lesson) < 0.95 * min(error(c.fit(train), lesson) for c in simple)
 
 
+@pytest.mark.slow
 def test_it_uses_the_other_genes_and_the_spots_around(fitted, lesson):
     found = fitted.estimate(lesson.section).mean
 

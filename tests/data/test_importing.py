@@ -54,6 +54,7 @@ def test_her2st_names_the_spots_it_leaves_out(her2st):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_her2st_depth_is_over_all_genes_of_the_section(her2st, shared_data):
     section = next(s for s in her2st.cohort if s.id == "C2")
     table = pd.read_csv(shared_data / "her2st/data/ST-cnts/C2.tsv.gz", sep="\t", index_col=0)

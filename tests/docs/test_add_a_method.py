@@ -49,6 +49,7 @@ def test_it_is_listed_once_its_package_is_installed(run):
     ).items()
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract(run):
     said = run("pytest", "-q", "-p", "no:cacheprovider", "-k", "darkness", "test_contract.py")
     assert re.search(r"1\d passed", said), said

@@ -163,6 +163,7 @@ def test_a_planted_signal_is_found_as_far_as_noise_allows(name):
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.slow
 def test_shuffled_pairs_teach_nothing(name):
     rng = np.random.default_rng(0)
 
@@ -230,6 +231,7 @@ def test_images_that_do_not_differ_give_one_silent_component():
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_neighbours": 0}, {"n_neighbours": 100}, {"place": False}])
+@pytest.mark.slow
 def test_a_section_without_kept_spots_and_any_number_of_neighbours_do_no_harm(cohort, changes):
     part = cohort.map(lambda s: s.with_kept(np.full(s.n_spots, s.id != "s1")))
     fitted = make("mclstexp", **changes).fit(part)

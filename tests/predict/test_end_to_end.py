@@ -45,6 +45,7 @@ def fitted(train, tiny):
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.slow
 def test_training_the_encoder_finds_what_frozen_features_do_not_show(name, train, fitted):
     frozen = predictors.create(name, encoder="tiny", epochs=25, k=20, batch_size=50, lr=3e-3).fit(train)
     assert correlation(frozen) < 0.85
@@ -91,6 +92,7 @@ def test_a_prediction_does_not_depend_on_the_other_spots(fitted):
     np.testing.assert_allclose(fitted["bleep"].predict(some).mean, whole[[70, 3, 20]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prediction_can_be_explained(fitted):
     table = fitted["bleep"].explain(textured_section(9, "new")[0].blind())
     assert (len(table), set(table["donor"])) == (100 * 20, {"D0", "D1", "D2"})

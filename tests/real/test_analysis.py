@@ -28,6 +28,7 @@ def test_the_pathologists_regions_are_read(scores):
     assert (score.n_spots, score.n_domains) == (340, 5)
 
 
+@pytest.mark.slow
 def test_measured_expression_tells_the_regions_better_than_place_and_noise(scores):
     measured, place, noise = (scores[source, False].ari for source in ("measured", "place", "noise"))
     assert measured > place + 0.05

@@ -53,6 +53,7 @@ def check_cohort_of(cohort: Cohort, path):
     return check_cohort(path)
 
 
+@pytest.mark.slow
 def test_real_sections_are_in_order_and_in_place_and_planted_faults_are_not(mob):
     assert not any(flaws(mob).values())
     swapped, permuted = mob[0].table.copy(), mob[1].table.copy()

@@ -9,6 +9,7 @@ from hescribe.prep.dispersion import scaled_dispersion
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_dispersions_are_what_scanpy_gives(scanpy, quietly, seed):
     rng = np.random.default_rng(seed)
     counts = rng.negative_binomial(2, 1 / (1 + rng.gamma(0.3, 2, 400)), (150, 400))

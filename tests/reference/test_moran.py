@@ -21,6 +21,7 @@ def peer(squidpy, quietly):
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+@pytest.mark.slow
 def test_a_section_gives_what_squidpy_gives(peer, grid, counts, form):
     ours = morans_i(form(np.log2(counts + 1)), normalize(grid, "l1"))
     np.testing.assert_allclose(ours, peer(form(np.log2(counts + 1)), grid), atol=1e-6)

@@ -123,6 +123,7 @@ def test_intervals_are_told_with_what_they_rest_on(page, info):
     assert f"{100 * info.interval.coverage:.0f}% of its values on average" in said
 
 
+@pytest.mark.slow
 def test_what_auto_picked_is_told_with_every_candidate(raw_cohort, tmp_path):
     choice = choose_model(raw_cohort, RULE, ("mean", "color_ridge"))
     info = fit_chosen(choice, raw_cohort, RULE).info

@@ -25,7 +25,8 @@ def make(name: str) -> Any:
     aligner: Any = aligners.create(name)
     small = {
         "encoder": "color", "gene_encoder": PCAEncoder(n_dims=4), "n_dims": 16, "epochs": 2, "batch_size": 64,
-        "n_neighbours": 2, "n_layers": 1, "aligner": InfoNCEAligner(gene_encoder=PCAEncoder(n_dims=4), batch_size=64),
+        "n_neighbours": 2, "n_layers": 1,
+        "aligner": InfoNCEAligner(encoder="color", gene_encoder=PCAEncoder(n_dims=4), epochs=2, batch_size=64),
         "n_fine": 4, "n_experts": 2, "tune_epochs": 1,
     }  # fmt: skip
     own = aligner.get_params()
