@@ -6,12 +6,34 @@ without code of its own.
 """
 
 import difflib
+import json
 from dataclasses import fields, replace
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from hescribe.errors import InputError, NotFittedError
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+_PYTHON = {"True": True, "False": False, "None": None}
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of a parameter as it is typed: JSON where it parses, ``True`` as Python has it, else text.
+
+    A list becomes a tuple.
+
+    Examples
+    --------
+    >>> [parse_value(text) for text in ("0.5", "true", "False", "[1, 2]", "pca")]
+    [0.5, True, False, (1, 2), 'pca']
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = _PYTHON.get(text, text)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Params:
@@ -102,7 +124,11 @@ class Params:
 def _in_words(kind: Any) -> str:  # a type hint has no narrower type
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
-    return kind.__name__ if isinstance(kind, type) else str(kind)
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_in_words, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a list in brackets, each item {_in_words(get_args(kind)[0])}"
+    return _WORDS.get(kind, kind.__name__ if isinstance(kind, type) else str(kind))
 
 
 def _plain(value: object) -> Any:

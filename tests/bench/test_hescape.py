@@ -84,6 +84,20 @@ class TestNames:
             "infonce:encoder=look:gene_encoder=pca",
         )
 
+    def test_a_mixture_reads_expression_by_the_gene_encoder_that_is_named(self):
+        (name,) = name_entrants(("spade",), ("color",), ("pca:n_dims=4",))
+        model = create_entrant(name)
+        assert (model.encoder, model.aligner.gene_encoder) == ("color", PCAEncoder(n_dims=4))
+
+    def test_parameters_of_a_gene_encoder_reach_it_and_not_the_aligner(self):
+        (name,) = name_entrants(("infonce:n_dims=16",), ("color",), ("pca:n_dims=4",))
+        assert (create_entrant(name).n_dims, create_entrant(name).gene_encoder.n_dims) == (16, 4)
+        (name,) = name_entrants(("infonce",), ("color",), ("nicheformer:weights=a:b",))
+        with pytest.raises(DataAccessError, match="a:b is no folder"):
+            create_entrant(name)
+        with pytest.raises(InputError, match=r"gives 'gene_encoder\.n_dims' twice"):
+            create_entrant(name_entrants(("infonce:gene_encoder.n_dims=5",), ("color",), ("pca:n_dims=4",))[0])
+
     @pytest.mark.parametrize("name", ["untrained", "shuffled_pairs", "depth_only", "ridge_retriever"])
     def test_controls_read_the_encoder_they_are_given(self, name):
         (full,) = name_entrants((name,), ("color",), ("mlp",))
@@ -98,11 +112,20 @@ class TestNames:
             ("infonce:gene_encoder=pcb", UnknownNameError, "no gene encoder 'pcb'; did you mean 'pca'"),
             ("infonce:epoch=1", InputError, "no parameter 'epoch'"),
             ("depth_only:gene_encoder=mlp", InputError, "no parameter 'gene_encoder'; it has encoder"),
+            ("density_only:k=3", InputError, "no parameter 'k'; it has none"),
+            ("untrained:epochs=5", InputError, "no parameter 'epochs': it is what makes it one"),
+            ("infonce:epochs=1:epochs=2", InputError, "gives 'epochs' twice"),
+            ("robust:centre_expression=no", InputError, "must be true or false, got 'no'"),
         ],
     )
     def test_what_is_none_is_refused_in_words(self, name, error, message):
         with pytest.raises(error, match=message):
             create_entrant(name)
+
+
+def test_a_model_that_is_no_aligner_is_told_with_controls_among_the_known():
+    with pytest.raises(UnknownNameError, match=r"no aligner 'ridge'; known: .*ridge_retriever"):
+        name_entrants(("ridge",), ("color",), ("pca",))
 
 
 class TestQuestions:

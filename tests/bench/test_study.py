@@ -46,6 +46,19 @@ def test_a_wrong_study_is_told_by_its_key(study, text, told):
         read_study(study(text))
 
 
+@pytest.mark.parametrize(
+    ("suite", "text", "told"),
+    [
+        ("prediction", 'gene_encoders = ["mlp"]', "gene_encoders is read by the suite hescape alone, and this is pred"),
+        ("hescape", 'completers = ["mean"]', "completers is read by the suite spared alone, and this is hescape"),
+        ("completion", 'labels = "labels.csv"', "labels is read by the suite spade alone, and this is completion"),
+    ],
+)
+def test_what_the_suite_does_not_read_is_refused(study, suite, text, told):
+    with pytest.raises(InputError, match=told):
+        read_study(study(f'suite = "{suite}"\n{text}'))
+
+
 def test_a_study_that_is_no_toml_or_not_there_is_named(study, tmp_path):
     with pytest.raises(FormatError, match=r"study\.toml is not TOML"):
         read_study(study("models = ["))

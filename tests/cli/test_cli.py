@@ -142,7 +142,7 @@ def test_bench_run_takes_a_study_and_options_override_it(cohort, tmp_path):
         (("--models", "rigde"), "there is no model 'rigde'; known: mean"),
         (("--models", ""), "models is empty"),
         (("--models", "mean,mean"), "names 'mean' twice"),
-        (("--seeds", "x"), "'x' is no comma-separated list of int"),
+        (("--seeds", "x"), "'x' is no comma-separated list of whole numbers"),
         (("--seeds", "-1"), "holds -1"),
         (("--protocol", "donor-v9"), "there is no protocol 'donor-v9'; known: donor-v1"),
     ],
@@ -164,11 +164,11 @@ def test_one_donor_can_be_fitted_but_not_scored(tmp_path):
     ("value", "message"),
     [
         ("alpa=1", "RidgePredictor has no parameter 'alpa'; did you mean 'alpha'?"),
-        ("alpha=abc", "alpha of RidgePredictor must be float | None, got 'abc'"),
-        ("alpha=NaN", "alpha of RidgePredictor must be float | None, got nan"),
+        ("alpha=abc", "alpha of RidgePredictor must be a number or null, got 'abc'"),
+        ("alpha=NaN", "alpha of RidgePredictor must be a number or null, got nan"),
         ("alpha=-1", "alpha of RidgePredictor must be at least 1e-06, got -1"),
         ("alpha", "--set 'alpha' is not name=value"),
-        ("fov_um=112", "fov_um of RidgePredictor must be tuple[float, ...] | None, got 112"),
+        ("fov_um=112", "fov_um of RidgePredictor must be a list in brackets, each item a number or null, got 112"),
         ("encoder=colour", "there is no encoder 'colour'; did you mean 'color'?"),
     ],
 )

@@ -60,7 +60,7 @@ def test_json_holds_every_step(run, tmp_path):
     [
         (("--recipe", "spared"), "no recipe 'spared'"),
         (("--set", "n_gene=5"), "did you mean 'n_genes'?"),
-        (("--set", "min_measured=high"), "min_measured of SparedPreparation must be float"),
+        (("--set", "min_measured=high"), "min_measured of SparedPreparation must be a number"),
         (("--train-donors", "D7"), "no donor 'D7'; it has D0, D1, D2"),
         (("--train-donors", "D0", "--train-sections", "s0"), "not both"),
         (("--gene-table", "no.tsv"), "no.tsv does not exist"),

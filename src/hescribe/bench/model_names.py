@@ -6,6 +6,7 @@ from typing import Any
 
 from hescribe.encode.base import create_encoder
 from hescribe.errors import InputError
+from hescribe.params import parse_value
 
 
 def split_params(name: str) -> tuple[str, dict[str, Any]]:
@@ -32,13 +33,11 @@ def split_params(name: str) -> tuple[str, dict[str, Any]]:
         if not equals and last:
             given[last] += f":{pair}"
         elif not equals or key in given:
-            raise InputError(
-                f"{name!r}: {pair!r} is no name=value, or is given twice; write a model with parameters as "
-                "knn:k=36:metric=l2"
-            )
+            what = f"gives {key!r} twice" if equals else f"holds {pair!r}, which is no name=value"
+            raise InputError(f"{name!r} {what}; write a model with parameters as knn:k=36:metric=l2")
         else:
             given[key], last = text, key
-    return method, {k: _value(v) for k, v in given.items()}
+    return method, {k: parse_value(v) for k, v in given.items()}
 
 
 def encoder_name(model: Any) -> str | None:
@@ -51,11 +50,3 @@ def encoder_card(model: Any) -> dict[str, object] | None:
     """Return the card of the encoder a model reads, as JSON gives it back; None if it reads no image."""
     name = encoder_name(model)
     return None if name is None else json.loads(json.dumps(asdict(create_encoder(name).card)))
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return tuple(value) if isinstance(value, list) else value

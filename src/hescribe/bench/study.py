@@ -14,6 +14,9 @@ from hescribe.errors import InputError
 
 SUITES = ("prediction", "completion", "spared", "hescape", "spade")
 LISTS = ("models", "seeds", "completers", "encoders", "gene_encoders")
+READ_BY = {
+    "completers": "spared", "encoders": "hescape", "gene_encoders": "hescape", "features": "spade", "labels": "spade",
+}  # fmt: skip
 HESCAPE_CONTROLS = ("ridge_retriever", "density_only")  # what an aligner must beat, and what darkness alone finds
 SLIDE_MODELS = ("linear_probe", "mean_pool", "abmil")
 # Those of SpaRED's benchmark, beside what any predictor must pass.
@@ -95,7 +98,7 @@ def read_study(path: Path | None, **options: Any) -> Study:
     ------
     InputError
         If a key is unknown (with a suggestion), of the wrong type, a list is empty or names
-        something twice, there is no such suite, or cohort or out is missing.
+        something twice, there is no such suite, one is set that the suite does not read, or cohort or out is missing.
     """
     content = load_toml(path) if path else {}
     values = content | {k: v for k, v in options.items() if v is not None}
@@ -114,7 +117,12 @@ def read_study(path: Path | None, **options: Any) -> Study:
     for key in LISTS:
         if key in values:
             values[key] = _checked_list(key, tuple(values[key]))
-    return Study(**(_defaults(values.get("suite", "prediction")) | values))
+    study = Study(**(_defaults(values.get("suite", "prediction")) | values))
+    for field in fields(Study):
+        reader = READ_BY.get(field.name, study.suite)
+        if reader != study.suite and getattr(study, field.name) != field.default:
+            raise InputError(f"study key {field.name} is read by the suite {reader} alone, and this is {study.suite}")
+    return study
 
 
 def _defaults(suite: str) -> dict[str, Any]:
@@ -162,4 +170,5 @@ def parse_list(text: str | None, kind: type = str) -> list[Any] | None:
     try:
         return [kind(item.strip()) for item in text.split(",") if item.strip()]
     except ValueError as error:
-        raise InputError(f"{text!r} is no comma-separated list of {kind.__name__}") from error
+        items = "whole numbers" if kind is int else "names"
+        raise InputError(f"{text!r} is no comma-separated list of {items}") from error

@@ -1,6 +1,5 @@
 """``--set``: the parameters of a component, as words of the command line."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Parameter as
 
 
 def parse_params(pairs: list[str] | None) -> dict[str, object]:
-    """Return ``--set`` pairs as parameters: JSON where it parses, text where it does not.
+    """Return ``--set`` pairs as parameters, each value as ``parse_value`` reads it.
 
     Raises
     ------
@@ -23,14 +22,12 @@ def parse_params(pairs: list[str] | None) -> dict[str, object]:
     >>> parse_params(["alpha=0.5", "encoder=color"])
     {'alpha': 0.5, 'encoder': 'color'}
     """
+    from hescribe.params import parse_value  # noqa: PLC0415 - the command line starts fast
+
     out: dict[str, object] = {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals:
             raise InputError(f"--set {pair!r} is not name=value")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        out[name.strip()] = tuple(value) if isinstance(value, list) else value
+        out[name.strip()] = parse_value(text)
     return out

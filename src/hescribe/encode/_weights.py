@@ -52,7 +52,7 @@ def fetch_weights(repository: str, revision: str = "main", *, names: tuple[str, 
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DataAccessError(
                 f"{name} at {page} cannot be downloaded ({said}); try again with a network, "
-                "or give a file with weights="
+                "or give its path with weights="
             ) from error
     raise DataAccessError(f"{page} holds none of {', '.join(names)} at revision {revision!r}")
 

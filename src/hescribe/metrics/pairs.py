@@ -49,13 +49,13 @@ class Pairs:
                 f"image and expression have shapes {self.image.shape} and {self.expression.shape}; expected two of the "
                 "same (n_spots, n_dims), with at least one spot"
             )
-        for name in ("image", "expression", "depth", "profile"):
-            _check_finite(name, getattr(self, name), self.n_spots)
         for name in ("section", "donor"):
             if np.shape(labels := getattr(self, name)) != (self.n_spots,):
                 raise InputError(
                     f"{name} has shape {np.shape(labels)}, expected a label for each of {self.n_spots} spots"
                 )
+        for name in ("image", "expression", "depth", "profile"):
+            _check_finite(name, getattr(self, name), self.section)
         for section in np.unique(self.section):
             if len(donors := np.unique(self.donor[self.section == section])) > 1:
                 raise InputError(f"section {section} has the donors {donors[0]} and {donors[1]}; a section has one")
@@ -78,13 +78,15 @@ class Pairs:
         return np.log(np.maximum(self.depth.astype(np.float64), 1.0))
 
 
-def _check_finite(name: str, values: np.ndarray | None, n_spots: int) -> None:
+def _check_finite(name: str, values: np.ndarray | None, section: np.ndarray) -> None:
     if values is None:
         return
-    if len(values) != n_spots:
-        raise InputError(f"{name} has {len(values)} rows, expected one for each of {n_spots} spots")
+    if len(values) != len(section):
+        raise InputError(f"{name} has {len(values)} rows, expected one for each of {len(section)} spots")
     if not np.isfinite(values).all():
-        raise InputError(f"{name} is not finite at spot {np.argwhere(~np.isfinite(values))[0][0]}")
+        spots = np.unique(np.argwhere(~np.isfinite(values))[:, 0])
+        where = f"the first is spot {spots[0]}, of section {section[spots[0]]}"
+        raise InputError(f"{name} holds NaN or infinity at {len(spots)} of {len(section)} spots; {where}")
 
 
 def centre_sections(pairs: Pairs) -> Pairs:

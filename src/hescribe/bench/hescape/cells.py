@@ -37,8 +37,8 @@ BATCH_KS = (1, 5, 10)
 # What is no aligner: made from an encoder and a gene encoder, of which each takes what it reads.
 CONTROLS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ridge_retriever": lambda given: RidgeRetriever(ridge=RidgePredictor().with_params(**_part(given, "encoder"))),
-    "density_only": lambda _: DensityOnly(),
-    "untrained": lambda given: create_component(aligners, "infonce", {**given, "epochs": 0}),
+    "density_only": lambda given: DensityOnly(**_part(given)),
+    "untrained": lambda given: create_component(aligners, "infonce", {**_all_but(given, "epochs"), "epochs": 0}),
     "shuffled_pairs": lambda given: ShuffledPairsAligner(base=create_component(aligners, "infonce", given)),
     "depth_only": lambda given: create_component(
         aligners, "infonce", {**_part(given, "encoder"), "gene_encoder": DepthEncoder()}
@@ -54,26 +54,37 @@ READS = {
 def name_entrants(models: Sequence[str], encoders: Sequence[str], gene_encoders: Sequence[str]) -> tuple[str, ...]:
     """Return every model with every encoder and gene encoder that it reads, by the names cells have.
 
-    A model that names an encoder itself is not crossed with others: ``"infonce:encoder=color"``.
+    A model that names an encoder itself is not crossed with others: ``"infonce:encoder=color"``. Parameters of a gene
+    encoder become those that the model holds behind a dot.
 
     Examples
     --------
     >>> name_entrants(("density_only", "infonce"), ("color",), ("pca", "mlp"))
     ('density_only', 'infonce:encoder=color:gene_encoder=pca', 'infonce:encoder=color:gene_encoder=mlp')
+    >>> name_entrants(("infonce",), ("color",), ("pca:n_dims=4",))
+    ('infonce:encoder=color:gene_encoder=pca:gene_encoder.n_dims=4',)
     """
+    choices = {"encoder": encoders, "gene_encoder": gene_encoders}
     found: dict[str, None] = {}
     for model in models:
         method, own = split_params(model)
         axes = [a for a in (READS[method] if method in READS else _axes(method)) if a not in own]
-        choices = {"encoder": encoders, "gene_encoder": gene_encoders}
-        for values in product(*(choices[a] for a in axes)):
-            found[":".join([model, *(f"{a}={v}" for a, v in zip(axes, values, strict=True))])] = None
+        for values in product(*(choices[a.rpartition(".")[2]] for a in axes)):
+            found[":".join([model, *map(_name_held, axes, values)])] = None
     return tuple(found)
 
 
+def _name_held(axis: str, name: str) -> str:
+    """Return a component, with parameters behind colons, as the parameter of what holds it."""
+    kind, _, params = name.partition(":")
+    return ":".join([f"{axis}={kind}", *(f"{axis}.{p}" if "=" in p else p for p in params.split(":") if p)])
+
+
 def _axes(method: str) -> tuple[str, ...]:
+    _check_known(method)
     params = aligners.create(method).get_params()  # type: ignore[attr-defined]
-    return tuple(a for a in BOTH if a in params)
+    held = tuple(f"{k}.gene_encoder" for k, v in params.items() if isinstance(v, dict) and "gene_encoder" in v)
+    return (*(a for a in BOTH if a in params), *held)  # a mixture reads by the gene encoder of its aligner
 
 
 def create_entrant(name: str) -> Any:
@@ -94,9 +105,13 @@ def create_entrant(name: str) -> Any:
     method, given = split_params(name)
     if method in CONTROLS:
         return CONTROLS[method](given)
+    _check_known(method)
+    return create_component(aligners, method, given)
+
+
+def _check_known(method: str) -> None:
     if method not in aligners:
         raise UnknownNameError(f"there is no aligner {method!r}; known: {', '.join([*aligners, *CONTROLS])}")
-    return create_component(aligners, method, given)
 
 
 def is_control(name: str) -> bool:
@@ -193,5 +208,11 @@ def _ask_batches(task: RetrievalTask, pairs: Pairs, asking: np.ndarray, context:
 def _part(given: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return the parameters of some names; others are refused."""
     if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"this control has no parameter {unknown[0]!r}; it has {', '.join(names)}")
+        raise InputError(f"this control has no parameter {unknown[0]!r}; it has {', '.join(names) or 'none'}")
+    return given
+
+
+def _all_but(given: dict[str, Any], name: str) -> dict[str, Any]:
+    if name in given:
+        raise InputError(f"this control has no parameter {name!r}: it is what makes it one")
     return given

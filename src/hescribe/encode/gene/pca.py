@@ -66,7 +66,7 @@ class PCAEncoder(Params):
         if self.n_dims >= min(counts.shape):
             raise InputError(
                 f"n_dims of PCAEncoder must be below the {counts.shape[1]} genes and the {counts.shape[0]} train "
-                f"spots, got {self.n_dims}"
+                f"spots, got {self.n_dims}; set it lower (gene_encoder.n_dims of an aligner)"
             )
         x = scale.transform(counts).astype(np.float64)
         _, directions = np.linalg.eigh(x.T @ x)
