@@ -89,7 +89,7 @@ def test_a_parameter_of_the_wrong_type_is_refused(given, told):
 
 def test_a_parameter_of_the_right_type_is_taken():
     assert Outer().with_params(alpha=2, sizes=(3,), inner=Inner(k=1)).get_params() == {
-        "alpha": 2, "sizes": [3], "inner": {"name": "inner", "k": 1}
+        "alpha": 2, "sizes": [3], "inner": {"name": "inner", "k": 1}, "flag": False
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def split_params(name: str) -> tuple[str, dict[str, Any]]:
             given[last] += f":{pair}"
         elif not equals or key in given:
             what = f"gives {key!r} twice" if equals else f"holds {pair!r}, which is no name=value"
-            raise InputError(f"{name!r} {what}; write a model with parameters as knn:k=36:metric=l2")
+            raise InputError(f"{name!r} {what}; parameters stand behind colons, as in knn:k=36:metric=l2")
         else:
             given[key], last = text, key
     return method, {k: parse_value(v) for k, v in given.items()}

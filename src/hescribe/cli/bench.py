@@ -74,7 +74,7 @@ def run(
         str | None,
         typer.Option(
             help="Where cells run: local (processes), ray or slurm, with options as in local:n_workers=4 or "
-            "slurm:slurm_partition=gpu. [default: threads of this process]"
+            "slurm:partition=gpu. [default: threads of this process]"
         ),
     ] = None,
 ) -> None:
