@@ -21,7 +21,8 @@ def test_a_completer_is_named_with_its_parameters():
     spackle = create_completer("spackle:encoder=hub_model:uni:n_steps=5")
     assert (spackle.encoder, spackle.n_steps) == ("hub_model:uni", 5)
     for name, message in (
-        ("knn:36", "holds '36', which is no name=value"), ("knn:k=1:k=2",  "gives 'k' twice"), ("knn:q=1", "has no parameter"),
+        ("knn:36", "holds '36', which is no name=value"), ("knn:k=1:k=2", "gives 'k' twice"),
+        ("knn:q=1", "has no parameter"),
         ("knn:", "which is no name=value"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):

@@ -212,7 +212,7 @@ class TestBadInput:
         image = np.ones((N, 2))
         image[7, 1] = np.nan
         with pytest.raises(
-            InputError, match="image holds NaN or infinity at 1 of .* spots; the first is spot 7, of section"
+            InputError, match=r"image holds NaN or infinity at 1 of .* spots; the first is spot 7, of section"
         ):
             pairs_of(image, np.ones((N, 2)))
 
