@@ -89,7 +89,7 @@ def _read_cohort(source: Path, out: Path) -> None:
 
 STUDY = """cohort = "C"
 out = "OUT"
-suite = "prediction"
+suite = "spared"
 protocol = "donor-v1"
 models = ["mean", "color_ridge"]
 seeds = [0, 1]
