@@ -228,7 +228,7 @@ def test_without_scalefactors_the_pitch_is_the_scale(outs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bin_um", "told"), [(7, "a multiple of a bin that"), (0, "at least 2|between 2"), (8.5, "int")]
+    ("bin_um", "told"), [(7, "a multiple of a bin that"), (0, "at least 2|between 2"), (8.5, "must be a whole number")]
 )
 def test_bins_that_cannot_be_made_are_refused(outs, bin_um, told):
     with pytest.raises(InputError, match=told):
