@@ -123,6 +123,7 @@ def _openvino_run(network: Network, precision: str) -> Run:
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": workers,
         "INFERENCE_PRECISION_HINT": precision,
+        "ENABLE_CPU_PINNING": False,  # or every worker of a machine would sit on its first core
     }
     compiled = openvino.Core().compile_model(model, "CPU", options)
     n_dims = compiled.output(0).shape[1]
